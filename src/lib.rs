@@ -1,0 +1,5 @@
+//! Barid.
+pub mod clock;
+pub mod mail;
+pub mod observe;
+pub mod store;

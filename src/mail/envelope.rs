@@ -1,0 +1,111 @@
+//! The envelope of one queued copy: who handed it over, who gets it, since when it waits.
+
+use std::fmt;
+
+use super::address::{Address, ReversePath};
+use super::id::MessageId;
+use crate::clock::Timestamp;
+
+/// The configured name of whoever hands mail over. Never empty, printable ASCII without spaces.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientName(Box<str>);
+
+impl ClientName {
+    /// A client name has at most so many octets: it stands in every queue key.
+    pub const MAX_OCTETS: usize = 32;
+
+    /// The name, if it may be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = |octet: u8| octet.is_ascii_graphic();
+        (!text.is_empty() && text.len() <= Self::MAX_OCTETS && text.bytes().all(good))
+            .then(|| ClientName(text.into()))
+    }
+
+    /// The name under which Barid's own mail (bounces, reports) waits in the queue.
+    pub fn own() -> Self {
+        ClientName("barid".into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How urgent mail is; the order of the variants is the order of service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Somebody is waiting for it.
+    Transactional,
+    /// Unlabelled mail.
+    #[default]
+    Normal,
+    /// Campaigns.
+    Bulk,
+}
+
+impl Class {
+    /// All classes, most urgent first.
+    pub const ALL: [Class; 3] = [Class::Transactional, Class::Normal, Class::Bulk];
+
+    /// The word used in configuration, metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Class::Transactional => "transactional",
+            Class::Normal => "normal",
+            Class::Bulk => "bulk",
+        }
+    }
+}
+
+/// What the body was declared to be (RFC 6152 BODY=).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyKind {
+    /// Lines of US-ASCII.
+    #[default]
+    SevenBit,
+    /// Lines with octets above 127.
+    EightBitMime,
+}
+
+/// One recipient of this copy that is still to be served, or failed or delayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The forward-path.
+    pub address: Address,
+}
+
+/// One copy of a message: the recipients of one domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// This copy's id.
+    pub id: MessageId,
+    /// Who handed it over.
+    pub client: ClientName,
+    /// How urgent it is.
+    pub class: Class,
+    /// Whom a failure is reported to.
+    pub reverse_path: ReversePath,
+    /// Recipients still to be served; all of one domain, never empty.
+    pub recipients: Vec<Recipient>,
+    /// When it was accepted.
+    pub arrived: Timestamp,
+    /// Octets of the message as it will be sent, before dot-stuffing.
+    pub size_octets: u64,
+    /// What the body was declared to be.
+    pub body: BodyKind,
+    /// Attempts made for this message so far. Waiting is none.
+    pub attempts: u32,
+}

@@ -1,0 +1,4 @@
+//! The binary.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+fn main() {}
