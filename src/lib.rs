@@ -3,3 +3,4 @@ pub mod clock;
 pub mod mail;
 pub mod observe;
 pub mod store;
+pub mod smtp;

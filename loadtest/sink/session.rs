@@ -1,0 +1,310 @@
+//! One SMTP connection, seen from the server.
+//!
+//! Owns the socket, the octets read but not yet used, and the replies not yet
+//! sent. Promises that all that has been read is answered in one write, that a
+//! message counts as arrived only if it is answered with 250, and that any
+//! octets are met with a reply or the end of the connection.
+//!
+//! Shares a [`Sink`] with the other sessions of the same thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    time::Duration,
+};
+
+use memchr::memchr;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    arrivals::Arrivals,
+    command::Command,
+    dots::Dots,
+    house::{Guest, House},
+    message::MESSAGE_BYTES,
+    options::Options,
+};
+
+/// The room made for each read.
+const READ_BYTES: usize = 16 << 10;
+/// A buffer grown beyond this by one message is not kept for the next.
+const BUFFER_KEPT_BYTES: usize = 256 << 10;
+/// The longest command line taken.
+const LINE_BYTES: usize = 4096;
+/// The largest message on the wire: with every line stuffed and some trace.
+const WIRE_BYTES: usize = 2 * MESSAGE_BYTES;
+/// How long the farewell of a connection may take.
+const LINGER_MILLIS: u64 = 1000;
+
+/// What all sessions share.
+pub(crate) struct Sink {
+    pub(crate) options: Options,
+    pub(crate) arrivals: RefCell<Arrivals>,
+    pub(crate) dots: RefCell<Dots>,
+    pub(crate) counts: Counts,
+    /// Told when the expected number of ids has arrived.
+    pub(crate) complete: Notify,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) connections: Cell<u64>,
+    /// Messages received to their final dot.
+    pub(crate) transactions: Cell<u64>,
+    pub(crate) given_4xx: Cell<u64>,
+    pub(crate) given_421: Cell<u64>,
+    /// Connections closed in place of a reply to a final dot.
+    pub(crate) dropped: Cell<u64>,
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}
+
+/// How a session goes on after what it has read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    On,
+    /// It ends when the replies are sent.
+    Close,
+    /// It ends at once.
+    Drop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Between transactions.
+    Idle,
+    /// After MAIL, with so many recipients.
+    Envelope(u32),
+    /// After 354.
+    Message,
+}
+
+pub(crate) struct Session {
+    sink: Rc<Sink>,
+    stream: TcpStream,
+    guest: Option<Guest>,
+    phase: Phase,
+    input: Vec<u8>,
+    /// How far the input has been used.
+    used: usize,
+    /// How far beyond that it has been searched for the end of a message.
+    searched: usize,
+    output: Vec<u8>,
+}
+
+impl Session {
+    pub(crate) fn new(sink: Rc<Sink>, stream: TcpStream, house: &Rc<House>) -> Self {
+        Self {
+            sink,
+            stream,
+            guest: house.enter(),
+            phase: Phase::Idle,
+            input: Vec::new(),
+            used: 0,
+            searched: 0,
+            output: Vec::new(),
+        }
+    }
+
+    /// Serves the connection to its end; that of a client which just vanishes
+    /// is an end like any other.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        let mut flow = self.greet();
+        loop {
+            if flow == Flow::Drop {
+                return Ok(());
+            }
+            self.send().await?;
+            if flow == Flow::Close {
+                return self.close().await;
+            }
+            if self.read().await? == 0 {
+                return Ok(());
+            }
+            flow = self.digest();
+        }
+    }
+
+    fn greet(&mut self) -> Flow {
+        if self.guest.is_none() {
+            return self.turn_away("4.7.0 too many connections");
+        }
+        count(&self.sink.counts.connections);
+        self.reply("220 sink.load.test ESMTP")
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        if self.used == self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(BUFFER_KEPT_BYTES);
+        } else {
+            self.input.drain(..self.used);
+        }
+        self.used = 0;
+        self.input.reserve(READ_BYTES);
+        self.stream.read_buf(&mut self.input).await
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        if !self.sink.options.latency.is_zero() {
+            sleep(self.sink.options.latency).await;
+        }
+        self.stream.write_all(&self.output).await?;
+        self.output.clear();
+        Ok(())
+    }
+
+    /// Lets the client read the last reply: closing with input unread would
+    /// reset the connection and could take the reply with it.
+    async fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let drained = async {
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            io::Result::Ok(())
+        };
+        timeout(Duration::from_millis(LINGER_MILLIS), drained).await.unwrap_or(Ok(()))
+    }
+
+    /// Uses all whole commands and messages there are.
+    fn digest(&mut self) -> Flow {
+        loop {
+            let step = match self.phase {
+                Phase::Message => self.take_message(),
+                Phase::Idle | Phase::Envelope(_) => self.take_line(),
+            };
+            match step {
+                Some(Flow::On) => {}
+                Some(end) => return end,
+                None => return Flow::On,
+            }
+        }
+    }
+
+    /// Answers the next line; `None` when it has not arrived yet.
+    fn take_line(&mut self) -> Option<Flow> {
+        let rest = &self.input[self.used..];
+        let Some(end) = memchr(b'\n', rest) else {
+            return (rest.len() > LINE_BYTES).then(|| self.end_with("500 5.5.2 line too long"));
+        };
+        let command = Command::parse(&rest[..end]);
+        self.used += end + 1;
+        Some(self.answer(command))
+    }
+
+    /// Answers the message; `None` when it has not arrived yet.
+    fn take_message(&mut self) -> Option<Flow> {
+        let sink = Rc::clone(&self.sink);
+        let mut dots = sink.dots.borrow_mut();
+        let wire = &self.input[self.used..];
+        let Some((end, next)) = dots.end(wire, self.searched) else {
+            self.searched = wire.len();
+            return (wire.len() > WIRE_BYTES).then(|| self.end_with("552 5.3.4 message too big"));
+        };
+        count(&sink.counts.transactions);
+        if happens(sink.options.drop_after_data) {
+            count(&sink.counts.dropped);
+            return Some(Flow::Drop);
+        }
+        let mut arrivals = sink.arrivals.borrow_mut();
+        arrivals.take(dots.plain(&wire[..end]), Instant::now());
+        if sink.options.expect.is_some_and(|expected| arrivals.distinct() >= expected) {
+            sink.complete.notify_one();
+        }
+        self.used += next;
+        self.phase = Phase::Idle;
+        Some(self.reply("250 2.0.0 taken"))
+    }
+
+    fn answer(&mut self, command: Command) -> Flow {
+        match (command, self.phase) {
+            (Command::Ehlo, _) => self.hello(),
+            (Command::Helo, _) => {
+                self.phase = Phase::Idle;
+                self.reply("250 sink.load.test")
+            }
+            (Command::Mail(size), Phase::Idle) => self.mail(size),
+            (Command::Rcpt, Phase::Envelope(recipients)) => self.rcpt(recipients),
+            (Command::Data, Phase::Envelope(1..)) => {
+                self.phase = Phase::Message;
+                self.searched = 0;
+                self.reply("354 go on")
+            }
+            (Command::Data, Phase::Envelope(0)) => self.reply("554 5.5.1 no valid recipients"),
+            (Command::Mail(_) | Command::Rcpt | Command::Data, _) => self.reply("503 5.5.1 out of sequence"),
+            (Command::Rset, _) => {
+                self.phase = Phase::Idle;
+                self.reply("250 2.0.0 reset")
+            }
+            (Command::Noop, _) => self.reply("250 2.0.0 nothing done"),
+            (Command::Vrfy, _) => self.reply("252 2.5.0 try it"),
+            (Command::Quit, _) => self.end_with("221 2.0.0 bye"),
+            (Command::Unknown, _) => self.reply("500 5.5.2 not understood"),
+        }
+    }
+
+    fn hello(&mut self) -> Flow {
+        self.phase = Phase::Idle;
+        self.output.extend_from_slice(b"250-sink.load.test\r\n");
+        if !self.sink.options.no_pipelining {
+            self.output.extend_from_slice(b"250-PIPELINING\r\n");
+        }
+        self.output.extend_from_slice(format!("250-SIZE {MESSAGE_BYTES}\r\n").as_bytes());
+        self.output.extend_from_slice(b"250-8BITMIME\r\n");
+        self.reply("250 ENHANCEDSTATUSCODES")
+    }
+
+    fn mail(&mut self, size: Option<u64>) -> Flow {
+        if size.is_some_and(|size| size > MESSAGE_BYTES as u64) {
+            return self.reply("552 5.3.4 message too big");
+        }
+        if !self.guest.as_ref().is_some_and(|guest| guest.may_send(Instant::now())) {
+            return self.turn_away("4.7.0 too many messages");
+        }
+        self.phase = Phase::Envelope(0);
+        self.reply("250 2.1.0 sender taken")
+    }
+
+    fn rcpt(&mut self, recipients: u32) -> Flow {
+        if happens(self.sink.options.reject_4xx) {
+            count(&self.sink.counts.given_4xx);
+            return self.reply("451 4.7.1 not now");
+        }
+        self.phase = Phase::Envelope(recipients.saturating_add(1));
+        self.reply("250 2.1.5 recipient taken")
+    }
+
+    fn turn_away(&mut self, why: &str) -> Flow {
+        count(&self.sink.counts.given_421);
+        self.end_with(&format!("421 {why}"))
+    }
+
+    fn end_with(&mut self, line: &str) -> Flow {
+        self.reply(line);
+        Flow::Close
+    }
+
+    fn reply(&mut self, line: &str) -> Flow {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        Flow::On
+    }
+}
+
+/// Whether an event of this share happens this time.
+fn happens(share: f64) -> bool {
+    share > 0.0 && fastrand::f64() < share
+}

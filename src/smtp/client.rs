@@ -1,0 +1,476 @@
+//! The client's half of a session: what to write, and what the replies mean.
+//!
+//! One transaction at a time. With PIPELINING (RFC 2920) MAIL, RCPTs and DATA leave in one write, and
+//! an RSET that the last transaction left due goes with them. The host writes what is in
+//! [`Client::output`] after each call, and the content when it is asked for it.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::replies::{ReplyError, ReplyReader, WholeReply};
+use crate::mail::{Address, BodyKind, EnhancedStatus, Reply, ReversePath, Severity};
+
+/// What the remote server offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// RFC 2920.
+    pub pipelining: bool,
+    /// RFC 6152.
+    pub eight_bit_mime: bool,
+    /// RFC 1870; zero where it names no limit.
+    pub size: Option<u64>,
+}
+
+/// A transaction to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// MAIL FROM.
+    pub from: &'a ReversePath,
+    /// RCPT TO; at least one.
+    pub recipients: &'a [Address],
+    /// Octets of the content, before dot-stuffing.
+    pub size_octets: u64,
+    /// What the content was declared to be.
+    pub body: BodyKind,
+}
+
+/// What the remote server said to a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdicts {
+    /// The reply that decides for each recipient, in the order they were given.
+    pub recipients: Vec<Reply>,
+}
+
+/// What the host has to do or know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// The session is open: transactions may follow.
+    Ready,
+    /// Write the content, dot-stuffed and ended, then call [`Client::content_sent`].
+    SendContent,
+    /// The transaction has ended.
+    Done(Verdicts),
+    /// The server refused the session (at its greeting, EHLO and HELO) or ended it. No transaction was
+    /// hurt: one under way has had its [`ClientEvent::Done`].
+    Closing(Reply),
+}
+
+/// Why the session cannot go on. The fate of a transaction under way is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// What came is no reply.
+    #[error("{0}")]
+    Reply(#[from] ReplyError),
+    /// A reply to nothing.
+    #[error("the remote server replied to nothing: {0}")]
+    Unasked(Reply),
+}
+
+/// A reply that is owed to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    Greeting,
+    Ehlo,
+    Helo,
+    Rset,
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// The one after the final dot.
+    Content,
+    Quit,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Transaction {
+    /// RCPT commands not sent yet: without PIPELINING they go one by one, last first.
+    unsent: Vec<(usize, String)>,
+    /// A verdict against each recipient; `None` while the server goes along.
+    refused: Vec<Option<Reply>>,
+    mail_refused: bool,
+    data_sent: bool,
+}
+
+/// The client's half of one session.
+pub struct Client {
+    helo: Box<str>,
+    output: Vec<u8>,
+    reader: ReplyReader,
+    owed: VecDeque<Owed>,
+    capabilities: Capabilities,
+    transaction: Option<Transaction>,
+    needs_reset: bool,
+    is_closing: bool,
+}
+
+impl Client {
+    /// A session on a fresh connection, where the server speaks first. `helo` is our name.
+    pub fn new(helo: impl Into<Box<str>>) -> Self {
+        Client {
+            helo: helo.into(),
+            output: Vec::new(),
+            reader: ReplyReader::default(),
+            owed: VecDeque::from([Owed::Greeting]),
+            capabilities: Capabilities::default(),
+            transaction: None,
+            needs_reset: false,
+            is_closing: false,
+        }
+    }
+
+    /// What has to be written. The host clears it.
+    pub fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// What the server offers; known once the session is ready.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Whether another transaction may follow.
+    pub fn is_usable(&self) -> bool {
+        !self.is_closing && self.transaction.is_none()
+    }
+
+    /// Begins a transaction. `Err` holds a verdict that needs no asking: the content exceeds the size
+    /// that the server named.
+    pub fn begin(&mut self, outgoing: Outgoing<'_>) -> Result<(), Verdicts> {
+        if self.capabilities.size.is_some_and(|size| size > 0 && outgoing.size_octets > size) {
+            let reply = Reply::new(552, EnhancedStatus::new(5, 3, 4), "larger than the remote server takes");
+            return Err(Verdicts { recipients: vec![reply; outgoing.recipients.len()] });
+        }
+        if std::mem::take(&mut self.needs_reset) {
+            self.command("RSET\r\n", Owed::Rset);
+        }
+        self.command(&self.mail_command(&outgoing), Owed::Mail);
+        let recipients = outgoing.recipients.iter().enumerate().rev();
+        let mut transaction = Transaction {
+            unsent: recipients.map(|(index, to)| (index, format!("RCPT TO:<{to}>\r\n"))).collect(),
+            refused: vec![None; outgoing.recipients.len()],
+            ..Transaction::default()
+        };
+        if self.capabilities.pipelining {
+            while let Some((index, rcpt)) = transaction.unsent.pop() {
+                self.command(&rcpt, Owed::Rcpt(index));
+            }
+            transaction.data_sent = true;
+            self.command("DATA\r\n", Owed::Data);
+        }
+        self.transaction = Some(transaction);
+        Ok(())
+    }
+
+    fn mail_command(&self, outgoing: &Outgoing<'_>) -> String {
+        let mut command = format!("MAIL FROM:<{}>", outgoing.from);
+        if self.capabilities.size.is_some() {
+            command += &format!(" SIZE={}", outgoing.size_octets);
+        }
+        if self.capabilities.eight_bit_mime && outgoing.body == BodyKind::EightBitMime {
+            command += " BODY=8BITMIME";
+        }
+        command + "\r\n"
+    }
+
+    /// The host has written the content and its final dot.
+    pub fn content_sent(&mut self) {
+        self.owed.push_back(Owed::Content);
+    }
+
+    /// Says goodbye.
+    pub fn quit(&mut self) {
+        self.is_closing = true;
+        self.command("QUIT\r\n", Owed::Quit);
+    }
+
+    fn command(&mut self, command: &str, owed: Owed) {
+        self.output.extend_from_slice(command.as_bytes());
+        self.owed.push_back(owed);
+    }
+
+    /// Takes replies off `input` until there is an event; `None` when more must be read.
+    pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<ClientEvent>, ClientError> {
+        while let Some(whole) = self.reader.next(input)? {
+            // 421 may come at any time, unasked as well, and ends the session (RFC 5321 3.8)
+            if whole.reply.code == 421 {
+                return Ok(Some(self.end(whole.reply)));
+            }
+            let Some(owed) = self.owed.pop_front() else {
+                return Err(ClientError::Unasked(whole.reply));
+            };
+            if let Some(event) = self.take(owed, whole) {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The server ends the session: that is also its verdict on a transaction under way.
+    fn end(&mut self, reply: Reply) -> ClientEvent {
+        self.is_closing = true;
+        match self.transaction.take() {
+            Some(transaction) => ClientEvent::Done(transaction.verdicts(&reply)),
+            None => ClientEvent::Closing(reply),
+        }
+    }
+
+    fn take(&mut self, owed: Owed, whole: WholeReply) -> Option<ClientEvent> {
+        let is_good = whole.reply.severity() == Severity::Success;
+        match owed {
+            Owed::Greeting if is_good => {
+                self.command(&format!("EHLO {}\r\n", self.helo), Owed::Ehlo);
+                None
+            }
+            Owed::Ehlo if is_good => {
+                self.capabilities = read_capabilities(&whole);
+                Some(ClientEvent::Ready)
+            }
+            // a server of before 1995, or one that wants to be treated as such (RFC 5321 3.2)
+            Owed::Ehlo if whole.reply.severity() == Severity::Permanent => {
+                self.command(&format!("HELO {}\r\n", self.helo), Owed::Helo);
+                None
+            }
+            Owed::Helo if is_good => Some(ClientEvent::Ready),
+            Owed::Greeting | Owed::Ehlo | Owed::Helo => {
+                self.is_closing = true;
+                Some(ClientEvent::Closing(whole.reply))
+            }
+            Owed::Rset => None,
+            Owed::Mail => self.take_mail(whole.reply, is_good),
+            Owed::Rcpt(index) => self.take_rcpt(index, whole.reply, is_good),
+            Owed::Data => self.take_data(whole.reply),
+            Owed::Content => self.finish(&whole.reply),
+            Owed::Quit => Some(ClientEvent::Closing(whole.reply)),
+        }
+    }
+
+    fn take_mail(&mut self, reply: Reply, is_good: bool) -> Option<ClientEvent> {
+        let transaction = self.transaction.as_mut()?;
+        if !is_good {
+            transaction.mail_refused = true;
+            transaction.refused.fill(Some(reply.clone()));
+        }
+        self.go_on(&reply)
+    }
+
+    fn take_rcpt(&mut self, index: usize, reply: Reply, is_good: bool) -> Option<ClientEvent> {
+        let transaction = self.transaction.as_mut()?;
+        // where MAIL was refused, that is the reason; what follows only echoes it
+        if !is_good && !transaction.mail_refused {
+            transaction.refused[index] = Some(reply.clone());
+        }
+        self.go_on(&reply)
+    }
+
+    /// Without PIPELINING: the next command, where one still makes sense.
+    fn go_on(&mut self, last: &Reply) -> Option<ClientEvent> {
+        let transaction = self.transaction.as_mut()?;
+        if transaction.data_sent {
+            return None;
+        }
+        if transaction.mail_refused {
+            return self.finish(last);
+        }
+        if let Some((index, rcpt)) = transaction.unsent.pop() {
+            self.command(&rcpt, Owed::Rcpt(index));
+        } else if transaction.anyone_left() {
+            transaction.data_sent = true;
+            self.command("DATA\r\n", Owed::Data);
+        } else {
+            return self.finish(last);
+        }
+        None
+    }
+
+    fn take_data(&mut self, reply: Reply) -> Option<ClientEvent> {
+        let transaction = self.transaction.as_mut()?;
+        match (reply.code == 354, transaction.anyone_left()) {
+            (true, true) => Some(ClientEvent::SendContent),
+            // pipelined, nobody accepted, and DATA taken all the same: an empty message, whose reply
+            // means nothing (RFC 2920 3.1)
+            (true, false) => {
+                self.command(".\r\n", Owed::Content);
+                None
+            }
+            (false, _) => {
+                // a success other than 354 is no leave to send; it cannot count as delivery either
+                let verdict = match reply.severity() {
+                    Severity::Success => {
+                        Reply::new(451, EnhancedStatus::new(4, 5, 0), format!("odd reply to DATA: {reply}"))
+                    }
+                    _ => reply,
+                };
+                self.finish(&verdict)
+            }
+        }
+    }
+
+    fn finish(&mut self, last: &Reply) -> Option<ClientEvent> {
+        let transaction = self.transaction.take()?;
+        // after a final reply to content the server has reset itself; elsewhere it waits for RSET
+        self.needs_reset = last.severity() != Severity::Success || !transaction.anyone_left();
+        Some(ClientEvent::Done(transaction.verdicts(last)))
+    }
+}
+
+impl Transaction {
+    fn anyone_left(&self) -> bool {
+        self.refused.iter().any(Option::is_none)
+    }
+
+    fn verdicts(self, last: &Reply) -> Verdicts {
+        let verdict = |refused: Option<Reply>| refused.unwrap_or_else(|| last.clone());
+        Verdicts { recipients: self.refused.into_iter().map(verdict).collect() }
+    }
+}
+
+fn read_capabilities(whole: &WholeReply) -> Capabilities {
+    let mut capabilities = Capabilities::default();
+    // the first line is the server's name
+    for line in whole.lines.iter().skip(1) {
+        let (keyword, rest) = line.split_once([' ', '=']).unwrap_or((line, ""));
+        match keyword.to_ascii_uppercase().as_str() {
+            "PIPELINING" => capabilities.pipelining = true,
+            "8BITMIME" => capabilities.eight_bit_mime = true,
+            "SIZE" => capabilities.size = Some(rest.trim().parse().unwrap_or(0)),
+            _ => {}
+        }
+    }
+    capabilities
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<Address> {
+        texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
+    }
+
+    /// Plays a script: `S:` lines the server sends, `C:` lines the client must write, `!` events.
+    fn check(recipients: &[&str], script: &[&str]) {
+        let recipients = addresses(recipients);
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::new();
+        let mut events = Vec::new();
+        let mut written = String::new();
+        for step in script {
+            match step.split_at(2) {
+                ("S:", line) => {
+                    input.extend_from_slice(format!("{line}\r\n").as_bytes());
+                    while let Some(event) = client.receive(&mut input).expect("well-formed") {
+                        if event == ClientEvent::Ready {
+                            let outgoing = Outgoing {
+                                from: &ReversePath::Null,
+                                recipients: &recipients,
+                                size_octets: 9,
+                                body: BodyKind::SevenBit,
+                            };
+                            client.begin(outgoing).expect("small enough");
+                        }
+                        if event == ClientEvent::SendContent {
+                            client.output().extend_from_slice(b"<content>\r\n");
+                            client.content_sent();
+                        }
+                        events.push(event);
+                    }
+                    written.push_str(&String::from_utf8_lossy(&std::mem::take(client.output())));
+                }
+                ("C:", line) => {
+                    let (first, rest) = written.split_once("\r\n").unwrap_or(("(nothing)", ""));
+                    assert_eq!(first, line, "in {script:?}");
+                    written = rest.to_owned();
+                }
+                (_, codes) => {
+                    let Some(ClientEvent::Done(verdicts)) = events.pop() else { panic!("no verdicts: {events:?}") };
+                    let got: Vec<_> = verdicts.recipients.iter().map(|reply| reply.code.to_string()).collect();
+                    assert_eq!(got.join(" "), codes, "in {script:?}");
+                }
+            }
+        }
+        assert_eq!(written, "", "written and not expected, in {script:?}");
+    }
+
+    const TWO: &[&str] = &["a@x.example", "b@x.example"];
+
+    #[test]
+    fn pipelined_transactions() {
+        let open = ["S:220 hi", "C:EHLO us.example", "S:250-them\r\n250-SIZE 1000\r\n250 PIPELINING"];
+        let commands =
+            ["C:MAIL FROM:<> SIZE=9", "C:RCPT TO:<a@x.example>", "C:RCPT TO:<b@x.example>", "C:DATA"];
+        let tail: [&[&str]; 5] = [
+            &["S:250 ok\r\n250 ok\r\n250 ok\r\n354 go", "C:<content>", "S:250 done", "! 250 250"],
+            &["S:250 ok\r\n550 no\r\n250 ok\r\n354 go", "C:<content>", "S:451 later", "! 550 451"],
+            &["S:250 ok\r\n550 no\r\n450 no\r\n354 go", "C:.", "S:250 what", "! 550 450"],
+            &["S:554 no\r\n503 no\r\n503 no\r\n503 no", "! 554 554"],
+            &["S:250 ok\r\n250 ok\r\n421 bye", "! 421 421"],
+        ];
+        for tail in tail {
+            let tail: Vec<String> = tail.iter().map(|step| step.replacen("! ", "! ", 1)).collect();
+            let tail = tail.iter().map(|step| step.strip_prefix("! ").map_or(step.as_str(), |_| step.as_str()));
+            let script: Vec<&str> = open.iter().copied().chain(commands).chain(tail).collect();
+            check(TWO, &script);
+        }
+    }
+
+    #[test]
+    fn one_by_one_without_pipelining() {
+        check(
+            TWO,
+            &[
+                "S:220 hi",
+                "C:EHLO us.example",
+                "S:502 what",
+                "C:HELO us.example",
+                "S:250 hi",
+                "C:MAIL FROM:<>",
+                "S:250 ok",
+                "C:RCPT TO:<a@x.example>",
+                "S:550 no",
+                "C:RCPT TO:<b@x.example>",
+                "S:250 ok",
+                "C:DATA",
+                "S:354 go",
+                "C:<content>",
+                "S:250 done",
+                "! 550 250",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_refused_session_is_no_verdict_on_a_message() {
+        for banner in ["554 go away\r\n", "421 busy\r\n", "450 no\r\n"] {
+            let mut client = Client::new("us.example");
+            let event = client.receive(&mut BytesMut::from(banner)).expect("well-formed");
+            assert!(matches!(event, Some(ClientEvent::Closing(_))), "{banner}");
+            assert!(!client.is_usable());
+        }
+    }
+
+    #[test]
+    fn a_reply_to_nothing_ends_the_session() {
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::from("220 hi\r\n250 a\r\n250 b\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        assert!(matches!(client.receive(&mut input), Err(ClientError::Unasked(_))));
+    }
+
+    #[test]
+    fn a_message_too_large_is_judged_without_asking() {
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::from("220 hi\r\n250-them\r\n250 SIZE 5\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        let recipients = addresses(TWO);
+        let outgoing = Outgoing {
+            from: &ReversePath::Null,
+            recipients: &recipients,
+            size_octets: 6,
+            body: BodyKind::SevenBit,
+        };
+        let verdicts = client.begin(outgoing).expect_err("too large");
+        assert_eq!(verdicts.recipients.len(), 2);
+        assert!(client.is_usable());
+    }
+}
