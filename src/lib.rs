@@ -4,3 +4,4 @@ pub mod mail;
 pub mod observe;
 pub mod store;
 pub mod smtp;
+pub mod queue;

@@ -1,0 +1,88 @@
+//! The keys of the queue's rows. Numbers are big-endian, so that rows sort by them.
+
+use super::Queued;
+use crate::clock::Timestamp;
+use crate::mail::{Class, ClientName, Domain, MessageId};
+use crate::store::Key;
+
+pub(super) const MESSAGE: u8 = b'm';
+pub(super) const CLIENT_COUNTS: &[u8] = b"cc";
+const DOMAIN_COUNTS: &[u8] = b"cd";
+
+pub(super) fn message(id: MessageId) -> Key {
+    numbered(MESSAGE, id)
+}
+
+pub(super) fn shared_body(id: MessageId) -> Key {
+    numbered(b'b', id)
+}
+
+fn numbered(prefix: u8, id: MessageId) -> Key {
+    let mut key = [prefix; 9];
+    key[1..].copy_from_slice(&id.as_u64().to_be_bytes());
+    key.into()
+}
+
+pub(super) fn message_id(key: &[u8]) -> Option<MessageId> {
+    let id = key.strip_prefix(&[MESSAGE])?;
+    Some(MessageId::from_u64(u64::from_be_bytes(id.try_into().ok()?)))
+}
+
+pub(super) fn domain_count(domain: &Domain) -> Key {
+    [DOMAIN_COUNTS, domain.as_str().as_bytes()].concat().into()
+}
+
+pub(super) fn client_count(client: &ClientName) -> Key {
+    [CLIENT_COUNTS, client.as_str().as_bytes()].concat().into()
+}
+
+/// `s<domain>\0`: everything that waits for a domain. No domain and no client holds an octet zero.
+pub(super) fn line_of(domain: &Domain) -> Vec<u8> {
+    [b"s", domain.as_str().as_bytes(), b"\0"].concat()
+}
+
+fn class_octet(class: Class) -> u8 {
+    match class {
+        Class::Transactional => 1,
+        Class::Normal => 2,
+        Class::Bulk => 3,
+    }
+}
+
+pub(super) fn waiting(queued: &Queued, domain: &Domain) -> Key {
+    let Queued { envelope, due, .. } = queued;
+    let mut key = line_of(domain);
+    key.push(class_octet(envelope.class));
+    key.extend_from_slice(envelope.client.as_str().as_bytes());
+    key.push(0);
+    key.extend_from_slice(&due.as_millis().to_be_bytes());
+    key.extend_from_slice(&envelope.id.as_u64().to_be_bytes());
+    key.into()
+}
+
+/// What stands in a waiting row's key behind its line.
+pub(super) struct Place<'a> {
+    /// Class and client: one sub-line.
+    pub(super) lane: &'a [u8],
+    pub(super) due: Timestamp,
+    pub(super) id: MessageId,
+}
+
+pub(super) fn place<'a>(key: &'a [u8], line: &[u8]) -> Option<Place<'a>> {
+    let rest = key.strip_prefix(line)?;
+    let (head, id) = rest.split_at_checked(rest.len().checked_sub(8)?)?;
+    let (head, due) = head.split_at_checked(head.len().checked_sub(8)?)?;
+    Some(Place {
+        lane: head.strip_suffix(b"\0")?,
+        due: Timestamp::from_millis(u64::from_be_bytes(due.try_into().ok()?)),
+        id: MessageId::from_u64(u64::from_be_bytes(id.try_into().ok()?)),
+    })
+}
+
+pub(super) fn held(queued: &Queued, domain: &Domain, reason: &str) -> Key {
+    let due = queued.due.as_millis().to_be_bytes();
+    let id = queued.envelope.id.as_u64().to_be_bytes();
+    [b"h", reason.as_bytes(), b"\0", due.as_slice(), domain.as_str().as_bytes(), b"\0", id.as_slice()]
+        .concat()
+        .into()
+}

@@ -1,0 +1,148 @@
+//! What waits: one row per copy, in the order in which it is due.
+//!
+//! Owns the rows of the queue and their forms, and the leases of what is being tried. Promises that a
+//! copy stands in exactly one place (waiting or held) with its counters, changed in one batch; that a
+//! leased copy is handed out to nobody else; that reading a page never reads more than it was asked
+//! for. Never decides when to try or what a reply means.
+//!
+//! ```text
+//! m<id>                                     the envelope; owns the body unless it is shared
+//! b<id>                                     a body that several copies share, and how many
+//! s<domain>\0<class><client>\0<due><id>     waiting
+//! h<reason>\0<due><domain>\0<id>            held
+//! cd<domain>, cc<client>                    how many copies wait or are held
+//! alarm <domain>                            the earliest due of a domain, or before it
+//! ```
+
+mod keys;
+mod lease;
+mod page;
+mod record;
+
+use bytes::Bytes;
+
+pub use lease::{Lease, Leases};
+pub use page::{Leased, Page, PageRequest, Paged};
+
+use crate::clock::Timestamp;
+use crate::mail::{ClientName, Domain, Envelope, MessageId};
+use crate::store::{Batch, Key, NewBody, Op, Reader, StoreError};
+
+/// A copy as it stands in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// What is to be sent, and to whom.
+    pub envelope: Envelope,
+    /// When it is due.
+    pub due: Timestamp,
+    /// When it is given up, unless an attempt after that time succeeds.
+    pub expires: Timestamp,
+    /// The shared body, where this copy does not own one.
+    shared_body: Option<MessageId>,
+}
+
+impl Queued {
+    /// The domain of all its recipients.
+    ///
+    /// A copy has at least one recipient; one without would be nobody's.
+    pub fn domain(&self) -> Option<&Domain> {
+        self.envelope.recipients.first().map(|recipient| recipient.address.domain())
+    }
+
+    /// The key of the row that owns its body.
+    pub fn body_key(&self) -> Key {
+        match self.shared_body {
+            Some(body) => keys::shared_body(body),
+            None => keys::message(self.envelope.id),
+        }
+    }
+}
+
+/// The key of the row that will own the body of copies with these ids: known before they are queued,
+/// as a large body's file is named after it.
+pub fn body_owner(first: MessageId, copies: usize) -> Key {
+    if copies > 1 { keys::shared_body(first) } else { keys::message(first) }
+}
+
+/// Adds copies of one message, each with its own id and domain, that share one body.
+pub fn enqueue(batch: &mut Batch, copies: Vec<(Envelope, Timestamp)>, body: NewBody, expires: Timestamp) {
+    let shared_body = match copies.as_slice() {
+        [] => return,
+        [_] => None,
+        [(first, _), ..] => {
+            let count = Bytes::copy_from_slice(&(copies.len() as u64).to_le_bytes());
+            batch.insert(keys::shared_body(first.id), count, Some(body.clone()));
+            Some(first.id)
+        }
+    };
+    for (envelope, due) in copies {
+        let own = shared_body.is_none().then(|| body.clone());
+        let queued = Queued { envelope, due, expires, shared_body };
+        let Some(domain) = queued.domain() else { continue };
+        batch.insert(keys::message(queued.envelope.id), record::encode(&queued), own);
+        batch.insert(keys::waiting(&queued, domain), Bytes::new(), None);
+        batch.alarm_by(alarm_name(domain), due);
+        batch.add(keys::domain_count(domain), 1);
+        batch.add(keys::client_count(&queued.envelope.client), 1);
+    }
+}
+
+/// Puts a copy off, perhaps with fewer recipients and more attempts than before.
+pub fn reschedule(batch: &mut Batch, before: &Queued, envelope: Envelope, due: Timestamp) {
+    let Some(domain) = before.domain() else { return };
+    batch.delete(keys::waiting(before, domain));
+    let after = Queued { envelope, due, ..before.clone() };
+    batch.put(keys::message(after.envelope.id), record::encode(&after));
+    batch.insert(keys::waiting(&after, domain), Bytes::new(), None);
+    batch.alarm_by(alarm_name(domain), due);
+}
+
+/// Removes a copy whose recipients have all come to their end.
+pub fn remove(batch: &mut Batch, queued: &Queued) {
+    let Some(domain) = queued.domain() else { return };
+    batch.delete(keys::waiting(queued, domain));
+    batch.delete(keys::message(queued.envelope.id));
+    if let Some(body) = queued.shared_body {
+        batch.add(keys::shared_body(body), -1);
+    }
+    batch.add(keys::domain_count(domain), -1);
+    batch.add(keys::client_count(&queued.envelope.client), -1);
+}
+
+/// Takes a copy out of the line until somebody releases it.
+pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str) {
+    let Some(domain) = queued.domain() else { return };
+    batch.delete(keys::waiting(queued, domain));
+    batch.put(keys::held(queued, domain, reason), Bytes::new());
+}
+
+/// Moves the alarm of a domain: nothing is due there before `to`, as far as group `seen` can tell.
+pub fn move_alarm(batch: &mut Batch, domain: &Domain, seen: u64, to: Option<Timestamp>) {
+    batch.push(Op::AlarmMove { name: alarm_name(domain), seen, to });
+}
+
+fn alarm_name(domain: &Domain) -> Bytes {
+    Bytes::copy_from_slice(domain.as_str().as_bytes())
+}
+
+/// The domain whose alarm it is.
+pub fn alarm_domain(name: &[u8]) -> Option<Domain> {
+    Domain::parse(std::str::from_utf8(name).ok()?).ok()
+}
+
+/// How many copies of a client's mail are in the queue.
+pub fn count_of_client(reader: &Reader, client: &ClientName) -> Result<u64, StoreError> {
+    reader.count(&keys::client_count(client))
+}
+
+/// How many copies are in the queue.
+pub fn count(reader: &Reader) -> Result<u64, StoreError> {
+    page::sum_counters(reader, keys::CLIENT_COUNTS)
+}
+
+/// The highest id in the queue; new ids must lie above it.
+pub fn last_id(reader: &Reader) -> Result<MessageId, StoreError> {
+    let last = reader.last(&[keys::MESSAGE], &[keys::MESSAGE + 1])?;
+    let id = last.and_then(|(key, _)| keys::message_id(&key));
+    Ok(id.unwrap_or(MessageId::from_u64(0)))
+}
