@@ -5,3 +5,5 @@ pub mod observe;
 pub mod store;
 pub mod smtp;
 pub mod queue;
+pub mod dsn;
+pub mod net;

@@ -5,13 +5,17 @@
 //! knowledge of storage formats. Never serialises itself: records on disk are types of their own.
 
 mod address;
+mod date;
 mod domain;
 mod envelope;
 mod id;
+mod outcome;
 mod reply;
 
 pub use address::{Address, AddressError, LOCAL_PART_MAX_OCTETS, PATH_MAX_OCTETS, ReversePath};
+pub use date::rfc5322_date;
 pub use domain::{DOMAIN_MAX_OCTETS, Domain, DomainError};
 pub use envelope::{BodyKind, Class, ClientName, Envelope, Recipient};
 pub use id::{MessageId, MessageIds};
+pub use outcome::{Outcome, OutcomeSink};
 pub use reply::{EnhancedStatus, Reply, Severity};

@@ -1,0 +1,152 @@
+//! The resolver as a port, and hickory behind it.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::Duration;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{Resolver as Hickory, TokioResolver};
+
+use crate::mail::Domain;
+
+/// Answers kept in memory.
+const CACHE_MAX_ANSWERS: u64 = 8192;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsError {
+    /// The name does not exist.
+    #[error("the name does not exist")]
+    NoSuchName,
+    /// The name exists, but has no records of this type.
+    #[error("the name has no such record")]
+    NoRecords,
+    /// No answer came, or the server could not give one. May pass.
+    #[error("no answer from the DNS: {0}")]
+    Failed(Box<str>),
+}
+
+/// One MX record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mx {
+    /// Lower is tried first.
+    pub preference: u16,
+    /// The host; `None` for the root, which says that no mail is taken (RFC 7505).
+    pub host: Option<Domain>,
+}
+
+/// An answer on its way.
+pub type Lookup<'a, T> = Pin<Box<dyn Future<Output = Result<T, DnsError>> + Send + 'a>>;
+
+/// What the relay asks of the DNS.
+pub trait Resolver: Send + Sync {
+    /// The MX records of a domain, in any order.
+    fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>>;
+    /// The IPv4 addresses of a host, then its IPv6 addresses.
+    fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>>;
+}
+
+/// Which servers are asked, and how.
+#[derive(Clone, Debug)]
+pub struct DnsSettings {
+    /// The servers; the system's where there are none.
+    pub servers: Vec<SocketAddr>,
+    /// How long one try may take.
+    pub timeout: Duration,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        DnsSettings { servers: Vec::new(), timeout: Duration::from_secs(5) }
+    }
+}
+
+/// hickory-resolver: answers are cached to their TTL, negative ones too.
+pub struct HickoryResolver(TokioResolver);
+
+impl HickoryResolver {
+    /// A resolver; fails where the system's configuration cannot be read.
+    pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
+        let mut builder = if settings.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(failed)?
+        } else {
+            let config = ResolverConfig::from_name_servers(name_servers(&settings.servers));
+            Hickory::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        options.cache_size = CACHE_MAX_ANSWERS;
+        options.timeout = settings.timeout;
+        options.attempts = 2;
+        Ok(HickoryResolver(builder.build().map_err(failed)?))
+    }
+
+    async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+        // absolute: no search list may turn a recipient's domain into a local one
+        let mut name = Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
+        name.set_fqdn(true);
+        let lookup = self.0.lookup(name, kind).await.map_err(failed)?;
+        let records: Vec<RData> = lookup.answers().iter().map(|record| record.data.clone()).collect();
+        if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
+    }
+}
+
+fn name_servers(servers: &[SocketAddr]) -> Vec<NameServerConfig> {
+    let server = |address: &SocketAddr| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = address.port();
+            connection
+        });
+        NameServerConfig::new(address.ip(), true, connections.into())
+    };
+    servers.iter().map(server).collect()
+}
+
+fn failed(error: NetError) -> DnsError {
+    if error.is_nx_domain() {
+        DnsError::NoSuchName
+    } else if error.is_no_records_found() {
+        DnsError::NoRecords
+    } else {
+        DnsError::Failed(error.to_string().into())
+    }
+}
+
+impl Resolver for HickoryResolver {
+    fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>> {
+        Box::pin(async move {
+            let records = self.records(domain, RecordType::MX).await?;
+            let mx = records.iter().filter_map(|record| match record {
+                RData::MX(mx) if mx.exchange.is_root() => Some(Mx { preference: mx.preference, host: None }),
+                RData::MX(mx) => {
+                    let host = Domain::parse(&mx.exchange.to_ascii()).ok()?;
+                    Some(Mx { preference: mx.preference, host: Some(host) })
+                }
+                _ => None,
+            });
+            let mx: Vec<Mx> = mx.collect();
+            if mx.is_empty() { Err(DnsError::NoRecords) } else { Ok(mx) }
+        })
+    }
+
+    fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
+        Box::pin(async move {
+            let (v4, v6) = tokio::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
+            let address = |record: &RData| match record {
+                RData::A(a) => Some(IpAddr::V4(a.0)),
+                RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+                _ => None,
+            };
+            match (v4, v6) {
+                (Err(error @ DnsError::Failed(_)), Err(_)) | (Err(_), Err(error)) => Err(error),
+                (v4, v6) => {
+                    let both = v4.unwrap_or_default().into_iter().chain(v6.unwrap_or_default());
+                    Ok(both.filter_map(|record| address(&record)).collect())
+                }
+            }
+        })
+    }
+}

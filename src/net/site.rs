@@ -1,0 +1,203 @@
+//! Where mail for a domain goes (RFC 5321 5.1): its hosts in order, and the name of their set.
+//!
+//! A *site* is the MX set of a domain: ten thousand domains on one MX set are one site, and share its
+//! connections and its limits.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::resolver::{DnsError, Mx, Resolver};
+use crate::mail::Domain;
+
+/// Hosts of a domain that are tried at most.
+pub const HOSTS_MAX: usize = 10;
+
+/// The name of a set of hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Site(Box<str>);
+
+impl Site {
+    /// The site of hosts in order of preference.
+    pub fn of(hosts: &[Host]) -> Self {
+        let names: Vec<&str> = hosts.iter().map(|host| &*host.name).collect();
+        Site(names.join(",").into())
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host to be tried, with its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its name, or its address where it has none.
+    pub name: Box<str>,
+    /// Its addresses in the order in which they are tried.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Why mail for a domain goes nowhere now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The domain does not exist, or has neither MX nor address.
+    #[error("the domain does not exist or takes no mail")]
+    NoSuchDomain,
+    /// A null MX (RFC 7505).
+    #[error("the domain says that it takes no mail")]
+    NullMx,
+    /// The MX set leads only to addresses that mail may not be sent to.
+    #[error("the domain's mail hosts have no address that may be used")]
+    NoUsableAddress,
+    /// The DNS did not answer. May pass.
+    #[error("{0}")]
+    Dns(DnsError),
+}
+
+impl RouteError {
+    /// Whether it is a property of the domain, not of the moment.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, RouteError::Dns(_))
+    }
+}
+
+/// Finds the hosts of a domain. `may_use` refuses addresses that mail may not go to.
+pub async fn find_site(
+    resolver: &dyn Resolver,
+    domain: &Domain,
+    port: u16,
+    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
+) -> Result<Vec<Host>, RouteError> {
+    if let Some(ip) = domain.as_literal() {
+        let addresses = usable(vec![ip], port, may_use);
+        return if addresses.is_empty() {
+            Err(RouteError::NoUsableAddress)
+        } else {
+            Ok(vec![Host { name: domain.as_str().into(), addresses }])
+        };
+    }
+    let mut mx = match resolver.mx(domain).await {
+        Ok(mx) => mx,
+        // implicit MX: the domain itself
+        Err(DnsError::NoRecords) => vec![Mx { preference: 0, host: Some(domain.clone()) }],
+        Err(DnsError::NoSuchName) => return Err(RouteError::NoSuchDomain),
+        Err(error) => return Err(RouteError::Dns(error)),
+    };
+    if let [Mx { host: None, .. }] = mx.as_slice() {
+        return Err(RouteError::NullMx);
+    }
+    mx.sort_unstable();
+    resolve_hosts(resolver, mx, port, may_use).await
+}
+
+async fn resolve_hosts(
+    resolver: &dyn Resolver,
+    mx: Vec<Mx>,
+    port: u16,
+    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
+) -> Result<Vec<Host>, RouteError> {
+    let (mut hosts, mut passing, mut any_address) = (Vec::new(), None, false);
+    for name in mx.into_iter().filter_map(|mx| mx.host).take(HOSTS_MAX) {
+        match resolver.addresses(&name).await {
+            Ok(addresses) => {
+                any_address |= !addresses.is_empty();
+                let addresses = usable(addresses, port, may_use);
+                if !addresses.is_empty() {
+                    hosts.push(Host { name: name.as_str().into(), addresses });
+                }
+            }
+            Err(error @ DnsError::Failed(_)) => passing = Some(error),
+            Err(_) => {}
+        }
+    }
+    match (hosts.is_empty(), passing) {
+        (false, _) => Ok(hosts),
+        (true, Some(error)) => Err(RouteError::Dns(error)),
+        (true, None) if any_address => Err(RouteError::NoUsableAddress),
+        (true, None) => Err(RouteError::NoSuchDomain),
+    }
+}
+
+fn usable(addresses: Vec<IpAddr>, port: u16, may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync)) -> Vec<SocketAddr> {
+    addresses.into_iter().filter(|ip| may_use(*ip)).map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolver::Lookup;
+    use super::*;
+    use std::collections::HashMap;
+
+    /// A DNS made of maps.
+    #[derive(Default)]
+    struct Maps {
+        mx: HashMap<&'static str, Result<Vec<(u16, &'static str)>, DnsError>>,
+        addresses: HashMap<&'static str, Result<Vec<&'static str>, DnsError>>,
+    }
+
+    impl Resolver for Maps {
+        fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>> {
+            let found = self.mx.get(domain.as_str()).cloned().unwrap_or(Err(DnsError::NoSuchName));
+            let mx = |(preference, host): (u16, &str)| Mx { preference, host: Domain::parse(host).ok() };
+            Box::pin(async move { found.map(|records| records.into_iter().map(mx).collect()) })
+        }
+
+        fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
+            let found = self.addresses.get(host.as_str()).cloned().unwrap_or(Err(DnsError::NoSuchName));
+            Box::pin(async move { found.map(|ips| ips.iter().filter_map(|ip| ip.parse().ok()).collect()) })
+        }
+    }
+
+    fn failed() -> DnsError {
+        DnsError::Failed("SERVFAIL".into())
+    }
+
+    #[tokio::test]
+    async fn hosts_come_in_order_and_failures_are_told_apart() {
+        let maps = Maps {
+            mx: HashMap::from([
+                ("two.example", Ok(vec![(20, "b.example"), (10, "a.example")])),
+                ("implicit.example", Err(DnsError::NoRecords)),
+                ("null.example", Ok(vec![(0, "")])),
+                ("servfail.example", Err(failed())),
+                ("half.example", Ok(vec![(10, "gone.example"), (20, "a.example")])),
+                ("waits.example", Ok(vec![(10, "slow.example")])),
+                ("own.example", Ok(vec![(10, "loop.example")])),
+                ("empty.example", Ok(vec![(10, "gone.example")])),
+            ]),
+            addresses: HashMap::from([
+                ("a.example", Ok(vec!["192.0.2.1", "2001:db8::1"])),
+                ("b.example", Ok(vec!["192.0.2.2", "127.0.0.1"])),
+                ("implicit.example", Ok(vec!["192.0.2.3"])),
+                ("slow.example", Err(failed())),
+                ("loop.example", Ok(vec!["127.0.0.1"])),
+            ]),
+        };
+        for (domain, want) in [
+            ("two.example", Ok("a.example=192.0.2.1:25+[2001:db8::1]:25 b.example=192.0.2.2:25")),
+            ("implicit.example", Ok("implicit.example=192.0.2.3:25")),
+            ("half.example", Ok("a.example=192.0.2.1:25+[2001:db8::1]:25")),
+            ("[192.0.2.9]", Ok("[192.0.2.9]=192.0.2.9:25")),
+            ("[127.0.0.1]", Err(RouteError::NoUsableAddress)),
+            ("null.example", Err(RouteError::NullMx)),
+            ("nowhere.example", Err(RouteError::NoSuchDomain)),
+            ("empty.example", Err(RouteError::NoSuchDomain)),
+            ("own.example", Err(RouteError::NoUsableAddress)),
+            ("servfail.example", Err(RouteError::Dns(failed()))),
+            ("waits.example", Err(RouteError::Dns(failed()))),
+        ] {
+            let domain = Domain::parse(domain).expect("a domain");
+            let hosts = find_site(&maps, &domain, 25, &|ip| !ip.is_loopback()).await;
+            let told = hosts.map(|hosts| {
+                let host = |host: &Host| {
+                    let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();
+                    format!("{}={}", host.name, addresses.join("+"))
+                };
+                hosts.iter().map(host).collect::<Vec<_>>().join(" ")
+            });
+            assert_eq!(told, want.map(str::to_owned), "{domain}");
+        }
+    }
+}
