@@ -7,3 +7,6 @@ pub mod smtp;
 pub mod queue;
 pub mod dsn;
 pub mod net;
+pub mod accounts;
+pub mod gate;
+pub mod inbound;

@@ -1,0 +1,82 @@
+//! How many connections there are, in all and from each address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total_max: usize,
+    /// From one address.
+    pub per_address_max: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        ConnectionLimits { total_max: 4000, per_address_max: 200 }
+    }
+}
+
+/// The count. Clones share it. Grows with open connections only.
+#[derive(Clone, Debug, Default)]
+pub struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection's place; dropped, the place is free.
+#[derive(Debug)]
+pub struct Place {
+    connections: Connections,
+    ip: IpAddr,
+}
+
+impl Connections {
+    /// A place for a connection, where the limits leave one.
+    pub fn enter(&self, ip: IpAddr, limits: ConnectionLimits) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from_here = counts.get(&ip).copied().unwrap_or(0);
+        // summing is cheap: there are few addresses among a smart host's clients
+        if from_here >= limits.per_address_max || counts.values().sum::<usize>() >= limits.total_max {
+            return None;
+        }
+        counts.insert(ip, from_here + 1);
+        Some(Place { connections: self.clone(), ip })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_limited_and_come_back() {
+        let connections = Connections::default();
+        let limits = ConnectionLimits { total_max: 3, per_address_max: 2 };
+        let [a, b]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().expect("ip"));
+        let first = connections.enter(a, limits);
+        let second = connections.enter(a, limits);
+        assert!(first.is_some() && second.is_some());
+        assert!(connections.enter(a, limits).is_none(), "two from one address are enough");
+        let third = connections.enter(b, limits);
+        assert!(third.is_some() && connections.enter(b, limits).is_none(), "three in all are enough");
+        drop(first);
+        assert!(connections.enter(b, limits).is_some());
+    }
+}

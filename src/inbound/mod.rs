@@ -1,0 +1,13 @@
+//! Taking mail in: listeners, sessions, and who may do what.
+//!
+//! Owns the connections of clients. Promises that a client never waits for outbound work, that what it
+//! may cost is limited by name, and that 250 after the content means durable. Never queues by itself:
+//! everything goes through the gate.
+
+mod connections;
+mod listener;
+mod meters;
+mod session;
+
+pub use connections::{ConnectionLimits, Connections};
+pub use listener::{Inbound, Listener};
