@@ -10,3 +10,4 @@ pub mod net;
 pub mod accounts;
 pub mod gate;
 pub mod inbound;
+pub mod outbound;

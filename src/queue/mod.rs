@@ -22,7 +22,7 @@ mod record;
 use bytes::Bytes;
 
 pub use lease::{Lease, Leases};
-pub use page::{Leased, Page, PageRequest, Paged};
+pub use page::{Leased, Page, PageRequest, Paged, earliest_due};
 
 use crate::clock::Timestamp;
 use crate::mail::{ClientName, Domain, Envelope, MessageId};

@@ -123,6 +123,22 @@ fn take(reader: &Reader, key: &[u8], place: &keys::Place<'_>, lease: Lease, page
     Ok(())
 }
 
+/// The earliest due of a domain's rows, leased ones too.
+pub fn earliest_due(reader: &Reader, domain: &Domain) -> Result<Option<Timestamp>, StoreError> {
+    let line = keys::line_of(domain);
+    let end = [&line[..line.len() - 1], &[1]].concat();
+    let (mut from, mut earliest) = (line.clone(), None);
+    loop {
+        let rows = reader.scan(Bound::Excluded(&from), &end, 1)?;
+        let Some((key, _)) = rows.first() else { return Ok(earliest) };
+        let Some(place) = keys::place(key, &line) else {
+            return Err(StoreError::Damaged("a waiting row's key".into()));
+        };
+        earliest = earlier(earliest, place.due);
+        from = [&line, place.lane, &[1]].concat();
+    }
+}
+
 /// The sum of all counters under a prefix.
 pub(super) fn sum_counters(reader: &Reader, prefix: &[u8]) -> Result<u64, StoreError> {
     let mut end = prefix.to_vec();

@@ -1,0 +1,235 @@
+//! One connection to a remote server: dialling, and the octets of a transaction.
+//!
+//! Time-outs are those of RFC 5321 4.5.3.2. What it reports keeps three things apart: a verdict, a
+//! loss in mid-transaction (the copy's attempt), and a connection that was dead before the server said
+//! a word to this transaction (nobody's attempt).
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::mail::{EnhancedStatus, Reply};
+use crate::net::{self, Host};
+use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing, Verdicts};
+use crate::store::{BodyReader, StoreError};
+
+const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
+/// RFC 5321 4.5.3.2.6: giving up early on the final reply makes duplicates.
+const FINAL_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+const READ_OCTETS: usize = 4 << 10;
+/// A body file is read and sent in pieces of this size.
+const PIECE_OCTETS: usize = 256 << 10;
+
+/// Why no session could be opened at any address of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unreachable {
+    /// The last host tried.
+    pub(super) host: Box<str>,
+    /// What it said, or what happened, as a reply.
+    pub(super) reply: Reply,
+}
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub(super) enum Transacted {
+    /// The server judged.
+    Verdicts(Verdicts),
+    /// The connection broke in mid-transaction; the fate of the copy is not known.
+    Lost(Reply),
+    /// The connection was dead already. Nothing was said about the copy.
+    Untouched,
+    /// Our own body could not be read to its end; the server was not told that it was whole.
+    Damaged(StoreError),
+}
+
+/// An open session.
+pub(super) struct Connection {
+    stream: TcpStream,
+    client: Client,
+    input: BytesMut,
+    output: Vec<u8>,
+    host: Box<str>,
+    transactions: u32,
+}
+
+fn network_reply(detail: u16, text: String) -> Reply {
+    Reply::new(451, EnhancedStatus::new(4, 4, detail), text)
+}
+
+impl Connection {
+    /// Opens a session with the first host that takes one.
+    pub(super) async fn open(hosts: &[Host], helo: &str, patience: Duration) -> Result<Self, Unreachable> {
+        let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
+        let mut last = Unreachable { host: "".into(), reply: nowhere };
+        for host in hosts {
+            for address in &host.addresses {
+                match Self::open_at(&host.name, *address, helo, patience).await {
+                    Ok(connection) => return Ok(connection),
+                    Err(reply) => {
+                        tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
+                        last = Unreachable { host: host.name.clone(), reply };
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(name: &str, address: SocketAddr, helo: &str, patience: Duration) -> Result<Self, Reply> {
+        let stream = match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(network_reply(1, format!("connecting to {address}: {error}"))),
+            Err(_) => return Err(network_reply(1, format!("connecting to {address}: timed out"))),
+        };
+        net::tune(&stream).map_err(|error| network_reply(0, error.to_string()))?;
+        let mut connection = Connection {
+            stream,
+            client: Client::new(helo),
+            input: BytesMut::with_capacity(READ_OCTETS),
+            output: Vec::new(),
+            host: name.into(),
+            transactions: 0,
+        };
+        match connection.next_event(REPLY_TIMEOUT).await {
+            Ok(ClientEvent::Ready) => Ok(connection),
+            Ok(ClientEvent::Closing(reply)) => Err(reply),
+            Ok(_) => Err(network_reply(5, "the session began with a verdict".into())),
+            Err(error) => Err(network_reply(2, format!("greeting: {error}"))),
+        }
+    }
+
+    /// The server's name.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether another transaction may follow.
+    pub(super) fn is_usable(&self) -> bool {
+        self.client.is_usable()
+    }
+
+    /// Transactions made so far.
+    pub(super) fn transactions(&self) -> u32 {
+        self.transactions
+    }
+
+    /// Whether the server has closed, or said something, while nothing was asked of it.
+    pub(super) fn is_stale(&self) -> bool {
+        let mut probe = [0; 1];
+        !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends one copy.
+    pub(super) async fn transact(&mut self, outgoing: Outgoing<'_>, body: BodyReader) -> Transacted {
+        if let Err(verdicts) = self.client.begin(outgoing) {
+            return Transacted::Verdicts(verdicts);
+        }
+        self.transactions += 1;
+        let mut heard = false;
+        loop {
+            let patience = if heard { FINAL_REPLY_TIMEOUT } else { REPLY_TIMEOUT };
+            match self.next_event(patience).await {
+                Ok(ClientEvent::Done(verdicts)) => return Transacted::Verdicts(verdicts),
+                Ok(ClientEvent::SendContent) => {
+                    heard = true;
+                    match self.send_content(body.clone()).await {
+                        Ok(()) => self.client.content_sent(),
+                        Err(SendError::Body(error)) => return Transacted::Damaged(error),
+                        Err(SendError::Io(error)) => return self.lost(&error),
+                    }
+                }
+                Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
+                Ok(ClientEvent::Ready) => {}
+                // a connection kept open that dies at the first word was dead before it
+                Err(_) if !heard && self.transactions > 1 && self.input.is_empty() => return Transacted::Untouched,
+                Err(error) => return self.lost(&error),
+            }
+        }
+    }
+
+    fn lost(&self, error: &io::Error) -> Transacted {
+        Transacted::Lost(network_reply(2, format!("connection to {} lost: {error}", self.host)))
+    }
+
+    /// Writes what is to be written, then reads until there is an event.
+    async fn next_event(&mut self, patience: Duration) -> io::Result<ClientEvent> {
+        loop {
+            if let Some(event) = self.client.receive(&mut self.input).map_err(io::Error::other)? {
+                self.flush().await?;
+                return Ok(event);
+            }
+            self.flush().await?;
+            self.input.reserve(READ_OCTETS);
+            let read = timeout(patience, self.stream.read_buf(&mut self.input)).await;
+            if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        let output = self.client.output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(output)).await;
+        output.clear();
+        written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    async fn send_content(&mut self, body: BodyReader) -> Result<(), SendError> {
+        let mut stuffer = DotStuffer::default();
+        match body {
+            BodyReader::Octets(octets) => {
+                self.output.reserve(octets.len() + 64);
+                stuffer.stuff(&octets, &mut self.output);
+            }
+            BodyReader::File(mut file) => loop {
+                let read = move || {
+                    let piece = file.read(PIECE_OCTETS);
+                    (file, piece)
+                };
+                let (rest, piece) =
+                    tokio::task::spawn_blocking(read).await.map_err(|_| SendError::Body(StoreError::Closed))?;
+                let piece: Bytes = piece.map_err(SendError::Body)?;
+                if piece.is_empty() {
+                    break;
+                }
+                stuffer.stuff(&piece, &mut self.output);
+                self.write_output().await?;
+                file = rest;
+            },
+        }
+        stuffer.finish(&mut self.output);
+        self.write_output().await?;
+        self.output.shrink_to(PIECE_OCTETS);
+        Ok(())
+    }
+
+    async fn write_output(&mut self) -> Result<(), SendError> {
+        let written = timeout(WRITE_TIMEOUT, self.stream.write_all(&self.output)).await;
+        self.output.clear();
+        written.map_err(|_| SendError::Io(io::ErrorKind::TimedOut.into()))?.map_err(SendError::Io)
+    }
+
+    /// Says goodbye, briefly.
+    pub(super) async fn close(mut self) {
+        if self.client.is_usable() {
+            self.client.quit();
+            // whether it is heard changes nothing
+            let _ = timeout(GOODBYE_TIMEOUT, self.next_event(GOODBYE_TIMEOUT)).await;
+        }
+    }
+}
+
+enum SendError {
+    Io(io::Error),
+    Body(StoreError),
+}

@@ -1,0 +1,307 @@
+//! What a domain decides: when to resolve, ask, read, rest and retire.
+//!
+//! Pure: events and the time in, effects out. At any time at most one of resolving, asking, reading
+//! and sweeping is under way.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::net::RouteError;
+use crate::outbound::retry::RetrySchedule;
+use crate::queue::Paged;
+use crate::store::Key;
+
+/// A domain with nothing due is given up after this.
+const RETIRE_AFTER: Duration = Duration::from_secs(5);
+/// A route is looked up again after this; the resolver's cache knows the TTL.
+const ROUTE_FRESH_FOR: Duration = Duration::from_secs(60);
+
+/// What happens to a domain.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Mail may be due.
+    Woken,
+    /// The look-up has ended.
+    Routed(Result<(), RouteError>),
+    /// The path lets so many copies in.
+    Credited(usize),
+    /// The path is down.
+    PathDown(Timestamp),
+    /// The path is gone.
+    PathLost,
+    /// A page was read and handed on.
+    Paged(Paged),
+    /// Reading failed.
+    PageFailed,
+    /// Mail that is past its time, or goes nowhere, has been settled.
+    Swept,
+    /// The alarm is where it belongs.
+    AlarmMoved,
+    /// Time passes.
+    Tick,
+}
+
+/// What the domain does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Looks the route up.
+    Resolve,
+    /// Asks the path for credits.
+    Ask,
+    /// Reads a page from here on, against the credits it has.
+    Page(Option<Key>),
+    /// Settles what is past its time; everything, where the domain takes no mail.
+    Sweep { everything: Option<RouteError> },
+    /// Sets the alarm to the earliest due, but not before this time.
+    MoveAlarm(Option<Timestamp>),
+    /// Asks the manager to be let go.
+    Retire,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Resolving,
+    Asking,
+    Paging,
+    Sweeping,
+    MovingAlarm,
+    Retiring,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    retry: RetrySchedule,
+    doing: Doing,
+    /// Whether there may be mail due that no page has shown yet.
+    more: bool,
+    /// Whether mail came in behind the back of the sweep under way.
+    woken: bool,
+    after: Option<Key>,
+    next_due: Option<Timestamp>,
+    routed_at: Option<Timestamp>,
+    blocked_until: Option<Timestamp>,
+    dns_failures: u32,
+    last_active: Timestamp,
+}
+
+impl Core {
+    pub(super) fn new(retry: RetrySchedule, now: Timestamp) -> Self {
+        Core {
+            retry,
+            doing: Doing::Nothing,
+            more: true,
+            woken: false,
+            after: None,
+            next_due: None,
+            routed_at: None,
+            blocked_until: None,
+            dns_failures: 0,
+            last_active: now,
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Timestamp, event: Event, dice: u64) -> Vec<Effect> {
+        match event {
+            Event::Woken => {
+                self.last_active = now;
+                (self.more, self.woken) = (true, true);
+            }
+            Event::Routed(result) => return self.routed(now, result, dice),
+            Event::Credited(credits) if credits > 0 => {
+                self.doing = Doing::Paging;
+                return vec![Effect::Page(self.after.clone())];
+            }
+            Event::Credited(_) | Event::PageFailed => self.doing = Doing::Nothing,
+            Event::AlarmMoved if self.doing == Doing::MovingAlarm => self.doing = Doing::Nothing,
+            // on the way out: whether there is mail after all is asked at the end
+            Event::AlarmMoved => {}
+            Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
+            Event::PathDown(until) => return self.block(until, None),
+            Event::Paged(paged) => self.paged(now, paged),
+            Event::Swept => {
+                self.doing = Doing::MovingAlarm;
+                return vec![Effect::MoveAlarm(self.blocked_until)];
+            }
+            Event::Tick => return self.tick(now),
+        }
+        self.go_on(now)
+    }
+
+    fn routed(&mut self, now: Timestamp, result: Result<(), RouteError>, dice: u64) -> Vec<Effect> {
+        self.doing = Doing::Nothing;
+        match result {
+            Ok(()) => {
+                (self.routed_at, self.dns_failures) = (Some(now), 0);
+                self.go_on(now)
+            }
+            Err(error) => {
+                self.dns_failures += 1;
+                let until = now.after(self.retry.rest(self.dns_failures, dice));
+                self.block(until, error.is_permanent().then_some(error))
+            }
+        }
+    }
+
+    /// Nothing goes before `until`: what is past its time is settled now, the rest sleeps.
+    fn block(&mut self, until: Timestamp, everything: Option<RouteError>) -> Vec<Effect> {
+        self.blocked_until = Some(until);
+        self.after = None;
+        self.doing = Doing::Sweeping;
+        vec![Effect::Sweep { everything }]
+    }
+
+    fn paged(&mut self, now: Timestamp, paged: Paged) {
+        self.doing = Doing::Nothing;
+        self.last_active = now;
+        self.after = paged.after;
+        if self.after.is_none() {
+            // the end of the line: once more from its head, if mail came meanwhile
+            self.more = std::mem::take(&mut self.woken);
+            self.next_due = paged.next_due;
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
+        if self.blocked_until.is_some_and(|until| now >= until) {
+            self.blocked_until = None;
+            self.more = true;
+        }
+        if self.next_due.is_some_and(|due| now >= due) {
+            self.next_due = None;
+            self.more = true;
+        }
+        let effects = self.go_on(now);
+        let is_idle = self.doing == Doing::Nothing && now.since(self.last_active) >= RETIRE_AFTER;
+        if effects.is_empty() && is_idle {
+            self.doing = Doing::Retiring;
+            self.woken = false;
+            return vec![Effect::MoveAlarm(self.blocked_until), Effect::Retire];
+        }
+        effects
+    }
+
+    /// The next step towards sending, where there is one.
+    fn go_on(&mut self, now: Timestamp) -> Vec<Effect> {
+        if self.doing != Doing::Nothing || !self.more || self.blocked_until.is_some() {
+            return Vec::new();
+        }
+        if self.after.is_none() {
+            self.woken = false;
+        }
+        let is_fresh = self.routed_at.is_some_and(|at| now.since(at) < ROUTE_FRESH_FOR);
+        let (doing, effect) = if is_fresh { (Doing::Asking, Effect::Ask) } else { (Doing::Resolving, Effect::Resolve) };
+        self.doing = doing;
+        vec![effect]
+    }
+
+    /// Whether mail came after the domain asked to be let go.
+    pub(super) fn is_needed_again(&self) -> bool {
+        self.woken
+    }
+
+    /// Whether an answer of the path is owed.
+    pub(super) fn is_asking(&self) -> bool {
+        self.doing == Doing::Asking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::DnsError;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    /// Plays events, each at its second, and compares the effects.
+    fn check(steps: Vec<(u64, Event, Vec<Effect>)>) {
+        let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
+        let mut core = Core::new(retry, at(0));
+        for (number, (second, event, want)) in steps.into_iter().enumerate() {
+            let told = format!("step {number}: {event:?}");
+            assert_eq!(core.handle(at(second), event, 100), want, "{told}");
+        }
+    }
+
+    fn end(next_due: Option<u64>) -> Event {
+        Event::Paged(Paged { after: None, next_due: next_due.map(at), seq: 1 })
+    }
+
+    #[test]
+    fn from_waking_to_the_end_of_the_line_and_away() {
+        let middle: Key = b"k"[..].into();
+        let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None, seq: 1 });
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Woken, vec![]),
+            (1, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (1, Event::Credited(2), vec![Effect::Page(None)]),
+            (1, half, vec![Effect::Ask]),
+            (1, Event::Credited(2), vec![Effect::Page(Some(middle))]),
+            (1, end(None), vec![]),
+            (5, Event::Tick, vec![]),
+            (6, Event::Tick, vec![Effect::MoveAlarm(None), Effect::Retire]),
+        ]);
+    }
+
+    #[test]
+    fn mail_that_comes_behind_a_page_is_read_in_another() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Woken, vec![]),
+            (0, end(None), vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn mail_due_later_is_read_when_it_is_due() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, end(Some(3)), vec![]),
+            (2, Event::Tick, vec![]),
+            (3, Event::Tick, vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn a_dead_path_stops_reading_and_only_expired_mail_is_settled() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::PathDown(at(4)), vec![Effect::Sweep { everything: None }]),
+            (1, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
+            (1, Event::AlarmMoved, vec![]),
+            (2, Event::Woken, vec![]),
+            (4, Event::Tick, vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn a_domain_that_takes_no_mail_has_everything_settled() {
+        let gone = RouteError::NoSuchDomain;
+        let slow = RouteError::Dns(DnsError::Failed("time-out".into()));
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Err(slow)), vec![Effect::Sweep { everything: None }]),
+            (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(15)))]),
+            (0, Event::AlarmMoved, vec![]),
+            (15, Event::Tick, vec![Effect::Resolve]),
+            (15, Event::Routed(Err(gone.clone())), vec![Effect::Sweep { everything: Some(gone) }]),
+        ]);
+    }
+
+    #[test]
+    fn a_lost_path_is_looked_up_again() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (1, Event::PathLost, vec![Effect::Resolve]),
+        ]);
+    }
+}

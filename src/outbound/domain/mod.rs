@@ -1,0 +1,6 @@
+//! The domain: one with mail that is due. Finds its way, asks its path for credits, reads rows.
+
+mod actor;
+mod core;
+
+pub(super) use actor::{Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, StopDomain, Wake};

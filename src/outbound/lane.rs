@@ -1,0 +1,165 @@
+//! The lane of a path: copies ready to be sent, where its sessions take them.
+//!
+//! Plain memory shared between the path's actor, the domains that feed it and its sessions, so that
+//! the next copy costs a session no message to another thread. A place is reserved by a credit before
+//! a row is read; a credit comes back by itself, whatever becomes of the copy.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::queue::Leased;
+
+/// A copy with its place.
+pub(super) struct Work {
+    pub(super) leased: Leased,
+    pub(super) credit: Credit,
+}
+
+/// A place in a lane's window.
+pub(super) struct Credit(Arc<Lane>);
+
+/// Called when there is room again, once until it is re-armed.
+pub(super) type RefillSignal = Box<dyn Fn() + Send + Sync>;
+
+/// The lane.
+pub(super) struct Lane {
+    ready: Mutex<VecDeque<Work>>,
+    arrived: Notify,
+    window_max: usize,
+    out: AtomicUsize,
+    idle: AtomicUsize,
+    refill: RefillSignal,
+    refill_armed: AtomicBool,
+}
+
+impl Lane {
+    pub(super) fn new(window_max: usize, refill: RefillSignal) -> Arc<Self> {
+        Arc::new(Lane {
+            ready: Mutex::default(),
+            arrived: Notify::new(),
+            window_max,
+            out: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            refill,
+            refill_armed: AtomicBool::new(true),
+        })
+    }
+
+    /// Places that are free.
+    pub(super) fn room(&self) -> usize {
+        self.window_max.saturating_sub(self.out.load(Ordering::SeqCst))
+    }
+
+    /// Reserves places. Only the path's actor does, so [`Lane::room`] holds until then.
+    pub(super) fn reserve(self: &Arc<Self>, places: usize) -> Vec<Credit> {
+        self.out.fetch_add(places, Ordering::SeqCst);
+        (0..places).map(|_| Credit(self.clone())).collect()
+    }
+
+    /// Lets the next credit that comes back below half the window call for more.
+    pub(super) fn arm_refill(&self) {
+        self.refill_armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Adds copies.
+    pub(super) fn push(&self, works: Vec<Work>) {
+        let count = works.len();
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).extend(works);
+        (0..count).for_each(|_| self.arrived.notify_one());
+    }
+
+    /// Puts a copy back to be the next one: it was taken, and nothing was said about it.
+    pub(super) fn push_front(&self, work: Work) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_front(work);
+        self.arrived.notify_one();
+    }
+
+    /// Takes everything out: the leases end, and the rows wait again.
+    pub(super) fn clear(&self) {
+        let works = std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        // outside the lock: credits signal as they go
+        drop(works);
+    }
+
+    /// Copies that wait, and sessions that wait for one.
+    pub(super) fn balance(&self) -> (usize, usize) {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
+        (ready, self.idle.load(Ordering::SeqCst))
+    }
+
+    fn pop(&self) -> Option<Work> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// The next copy; `None` when none came for `patience`.
+    pub(super) async fn next(&self, patience: Duration) -> Option<Work> {
+        if let Some(work) = self.pop() {
+            return Some(work);
+        }
+        let idle = Idle::enter(&self.idle);
+        let waited = timeout(patience, async {
+            loop {
+                let arrived = self.arrived.notified();
+                if let Some(work) = self.pop() {
+                    return work;
+                }
+                arrived.await;
+            }
+        });
+        let work = waited.await.ok();
+        drop(idle);
+        work
+    }
+}
+
+/// Counts a waiting session, also when its task is cancelled.
+struct Idle<'a>(&'a AtomicUsize);
+
+impl<'a> Idle<'a> {
+    fn enter(idle: &'a AtomicUsize) -> Self {
+        idle.fetch_add(1, Ordering::SeqCst);
+        Idle(idle)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        let lane = &self.0;
+        let left = lane.out.fetch_sub(1, Ordering::SeqCst) - 1;
+        if left <= lane.window_max / 2 && lane.refill_armed.swap(false, Ordering::SeqCst) {
+            (lane.refill)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credits_come_back_and_call_for_more_once() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let lane = Lane::new(4, Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
+        let mut credits = lane.reserve(4);
+        assert_eq!(lane.room(), 0);
+        credits.truncate(3);
+        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (1, 0), "above half");
+        credits.truncate(1);
+        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (3, 1), "once, at half");
+        lane.arm_refill();
+        drop(credits);
+        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (4, 2));
+    }
+}

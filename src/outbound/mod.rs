@@ -1,0 +1,99 @@
+//! Sending: which domain is due, which copies, by which path, and what became of them.
+//!
+//! ```text
+//! manager (which domain is due) -> domain (which rows, which route, against credits)
+//!   -> path (one per site: credits, connections, up or down) -> session task -> settle -> store
+//! ```
+//!
+//! Owns every attempt. Promises that rows are read only against credits, so that a path that cannot
+//! send holds none; that a failed connection is a fact of the path and charges no message; that the
+//! result of an attempt goes to the store first; that a dead actor strands nothing, for all that it
+//! knew is in the store or in leases that end by themselves.
+//!
+//! Actors are thin shells round pure cores, all on one arbiter; sessions are tasks on all cores, and
+//! meet their path in a [`lane::Lane`].
+
+mod connection;
+mod domain;
+mod lane;
+mod manager;
+mod meters;
+mod path;
+mod retry;
+mod route;
+mod session;
+mod settle;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use manager::{AlarmInbox, Drain, Outbound};
+pub use retry::RetrySchedule;
+pub use route::{FixedRoute, Routes};
+
+use crate::clock::Clock;
+use crate::mail::{Domain, MessageIds, OutcomeSink};
+use crate::net::Resolver;
+use crate::queue::Leases;
+use crate::store::Store;
+
+/// How mail is sent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name in EHLO and reports.
+    pub hostname: Domain,
+    /// The port of mail hosts found by MX.
+    pub port: u16,
+    /// Whether MX results may lead to loopback and own addresses.
+    pub allow_loopback: bool,
+    /// When a deferred copy is tried again.
+    pub retry: RetrySchedule,
+    /// How long reports are tried.
+    pub expire_after: Duration,
+    /// Where mail for some domains goes whatever the DNS says.
+    pub routes: Routes,
+    /// Connections to one site.
+    pub connections_per_site_max: usize,
+    /// Connections in all.
+    pub connections_max: usize,
+    /// Domain actors alive at once.
+    pub domains_max: usize,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a connection may take to open.
+    pub connect_timeout: Duration,
+    /// Messages sent over one connection.
+    pub messages_per_connection_max: u32,
+}
+
+/// What sessions and actors share.
+pub struct Deps {
+    /// Where everything durable is.
+    pub store: Store,
+    /// What is being tried.
+    pub leases: Leases,
+    /// For the ids of reports.
+    pub ids: Arc<MessageIds>,
+    /// The time.
+    pub clock: Clock,
+    /// The DNS.
+    pub resolver: Arc<dyn Resolver>,
+    /// Hears of outcomes.
+    pub outcomes: OutcomeSink,
+    /// How mail is sent.
+    pub settings: Settings,
+}
+
+impl Deps {
+    /// Whether mail may go to an address that the DNS named.
+    fn may_use(&self, ip: IpAddr) -> bool {
+        if self.settings.allow_loopback {
+            return true;
+        }
+        match ip.to_canonical() {
+            IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_unspecified() || v4.is_link_local() || v4.is_broadcast() || v4.is_multicast()),
+            IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The path's actor: a shell round [`super::core::Core`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, WeakAddr};
+
+use super::core::{Core, Effect, Event, LaneState};
+use crate::mail::Domain;
+use crate::outbound::Deps;
+use crate::outbound::domain::{Credits, PathDown};
+use crate::outbound::lane::{Lane, Work};
+use crate::outbound::manager::{PathRetired, Tick};
+use crate::outbound::route::Route;
+use crate::outbound::session::{self, Ended};
+
+/// Copies that one path may hold in memory.
+const WINDOW_MAX: usize = 256;
+
+/// A domain asks for credits; it may know the way better than the path does.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct AskCredits {
+    pub(in crate::outbound) domain: Domain,
+    pub(in crate::outbound) route: Route,
+    pub(in crate::outbound) granted: Recipient<Credits>,
+    pub(in crate::outbound) down: Recipient<PathDown>,
+}
+
+/// Copies for the lane.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct Pushed(pub(in crate::outbound) Vec<Work>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Happened(Event);
+
+/// How others reach a path.
+pub(in crate::outbound) type PathHandle = Addr<Path>;
+
+/// The actor.
+pub(in crate::outbound) struct Path {
+    core: Core,
+    deps: Arc<Deps>,
+    route: Route,
+    lane: Arc<Lane>,
+    /// Where answers to asking domains go.
+    asking: HashMap<Domain, (Recipient<Credits>, Recipient<PathDown>)>,
+    retired: Recipient<PathRetired>,
+}
+
+impl Path {
+    /// Starts a path on the current arbiter.
+    pub(in crate::outbound) fn start(deps: Arc<Deps>, route: Route, retired: Recipient<PathRetired>) -> PathHandle {
+        Path::create(|context| {
+            // weak: the lane outlives the path in its sessions' hands, and must not keep it alive
+            let path: WeakAddr<Path> = context.address().downgrade();
+            let signal = move || {
+                if let Some(path) = path.upgrade() {
+                    path.do_send(Happened(Event::Changed));
+                }
+            };
+            let settings = &deps.settings;
+            let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
+            Path { core, route, lane: Lane::new(WINDOW_MAX, Box::new(signal)), asking: HashMap::new(), retired, deps }
+        })
+    }
+
+    fn happen(&mut self, event: Event, context: &mut Context<Self>) {
+        self.lane.arm_refill();
+        let (ready, idle_sessions) = self.lane.balance();
+        let lane = LaneState { room: self.lane.room(), ready, idle_sessions };
+        let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
+        for effect in effects {
+            self.perform(effect, context);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        match effect {
+            Effect::Grant(domain, places) => {
+                if let Some((granted, _)) = self.asking.remove(&domain) {
+                    granted.do_send(Credits(self.lane.reserve(places)));
+                }
+            }
+            Effect::Open(sessions) => (0..sessions).for_each(|_| self.open_session(context)),
+            Effect::ClearLane => self.lane.clear(),
+            Effect::Down(domain, until) => {
+                if let Some((_, down)) = self.asking.remove(&domain) {
+                    down.do_send(PathDown { until });
+                }
+            }
+            Effect::Retire => self.retired.do_send(PathRetired(self.route.site.clone())),
+        }
+    }
+
+    fn open_session(&self, context: &mut Context<Self>) {
+        let (deps, route, lane) = (self.deps.clone(), self.route.clone(), self.lane.clone());
+        let path = context.address();
+        tokio::spawn(async move {
+            let opened = {
+                let path = path.clone();
+                move || path.do_send(Happened(Event::Opened))
+            };
+            // in a task of its own: should it panic, the path still hears of its end
+            let session = tokio::spawn(session::run(deps, route, lane, opened));
+            let reached = !matches!(session.await, Ok(Ended::Unreachable));
+            path.do_send(Happened(Event::Ended { reached }));
+        });
+    }
+}
+
+impl Actor for Path {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.lane.clear();
+    }
+}
+
+impl Handler<AskCredits> for Path {
+    type Result = ();
+
+    fn handle(&mut self, ask: AskCredits, context: &mut Self::Context) {
+        self.route = ask.route;
+        self.asking.insert(ask.domain.clone(), (ask.granted, ask.down));
+        self.happen(Event::Asked(ask.domain), context);
+    }
+}
+
+impl Handler<Pushed> for Path {
+    type Result = ();
+
+    fn handle(&mut self, pushed: Pushed, context: &mut Self::Context) {
+        self.lane.push(pushed.0);
+        self.happen(Event::Changed, context);
+    }
+}
+
+impl Handler<Happened> for Path {
+    type Result = ();
+
+    fn handle(&mut self, happened: Happened, context: &mut Self::Context) {
+        self.happen(happened.0, context);
+    }
+}
+
+impl Handler<Tick> for Path {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, context: &mut Self::Context) {
+        self.happen(Event::Tick, context);
+    }
+}
+
+/// The manager has forgotten this path.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct StopPath;
+
+impl Handler<StopPath> for Path {
+    type Result = ();
+
+    fn handle(&mut self, _: StopPath, context: &mut Self::Context) {
+        context.stop();
+    }
+}

@@ -1,0 +1,245 @@
+//! What a path decides: who gets credits, when another connection is worth it, when it is down.
+//!
+//! Pure: events and the time in, effects out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::mail::Domain;
+use crate::outbound::retry::RetrySchedule;
+
+/// Credits given to one domain at a time: others want their turn.
+const GRANT_MAX: usize = 64;
+/// A path without work is given up after this.
+const RETIRE_AFTER: Duration = Duration::from_secs(30);
+
+/// What happens to a path.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A domain has mail for it.
+    Asked(Domain),
+    /// Places in the window came free, or copies came in.
+    Changed,
+    /// A session is up.
+    Opened,
+    /// A session has ended; whether it had been up.
+    Ended { reached: bool },
+    /// Time passes.
+    Tick,
+}
+
+/// What the path does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Lets a domain page in so many copies.
+    Grant(Domain, usize),
+    /// Starts so many sessions.
+    Open(usize),
+    /// Gives back what is in the lane: nothing can be sent.
+    ClearLane,
+    /// Tells a domain that nothing goes before this time.
+    Down(Domain, Timestamp),
+    /// Ends the path.
+    Retire,
+}
+
+/// What the lane looks like now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaneState {
+    pub(super) room: usize,
+    pub(super) ready: usize,
+    pub(super) idle_sessions: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Core {
+    connections_max: usize,
+    retry: RetrySchedule,
+    waiting: VecDeque<Domain>,
+    sessions: usize,
+    /// Sessions of those that are up.
+    up: usize,
+    /// Until when nothing is tried.
+    down_until: Option<Timestamp>,
+    failures: u32,
+    last_active: Timestamp,
+}
+
+impl Core {
+    pub(super) fn new(connections_max: usize, retry: RetrySchedule, now: Timestamp) -> Self {
+        Core {
+            connections_max,
+            retry,
+            waiting: VecDeque::new(),
+            sessions: 0,
+            up: 0,
+            down_until: None,
+            failures: 0,
+            last_active: now,
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Timestamp, lane: LaneState, event: Event, dice: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Asked(domain) => {
+                self.last_active = now;
+                match self.down_until {
+                    Some(until) => effects.push(Effect::Down(domain, until)),
+                    None => self.waiting.push_back(domain),
+                }
+            }
+            Event::Changed => self.last_active = now,
+            Event::Opened => {
+                self.up += 1;
+                self.failures = 0;
+            }
+            Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
+            Event::Tick => self.tick(now, lane, &mut effects),
+        }
+        self.serve(lane, &mut effects);
+        effects
+    }
+
+    fn ended(&mut self, now: Timestamp, reached: bool, dice: u64, effects: &mut Vec<Effect>) {
+        self.sessions = self.sessions.saturating_sub(1);
+        if reached {
+            self.up = self.up.saturating_sub(1);
+            return;
+        }
+        // a connection refused beside others that work is a limit, not an outage
+        if self.up > 0 || self.sessions > 0 || self.down_until.is_some() {
+            return;
+        }
+        self.failures += 1;
+        let until = now.after(self.retry.rest(self.failures, dice));
+        self.down_until = Some(until);
+        effects.push(Effect::ClearLane);
+        effects.extend(self.waiting.drain(..).map(|domain| Effect::Down(domain, until)));
+    }
+
+    fn tick(&mut self, now: Timestamp, lane: LaneState, effects: &mut Vec<Effect>) {
+        if self.down_until.is_some_and(|until| now >= until) {
+            self.down_until = None;
+        }
+        let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0;
+        if is_idle && self.down_until.is_none() && now.since(self.last_active) >= RETIRE_AFTER {
+            effects.push(Effect::Retire);
+        }
+    }
+
+    /// Gives credits in turn, and opens connections for what waits.
+    fn serve(&mut self, lane: LaneState, effects: &mut Vec<Effect>) {
+        if self.down_until.is_some() {
+            return;
+        }
+        let mut room = lane.room;
+        while room > 0 {
+            let Some(domain) = self.waiting.pop_front() else { break };
+            let grant = room.min(GRANT_MAX);
+            room -= grant;
+            effects.push(Effect::Grant(domain, grant));
+        }
+        // a path that failed is tried with one connection first
+        let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.connections_max };
+        let opening = self.sessions - self.up.min(self.sessions);
+        let wanted = lane.ready.saturating_sub(lane.idle_sessions + opening);
+        let more = wanted.min(allowed.saturating_sub(self.sessions));
+        if more > 0 {
+            self.sessions += more;
+            effects.push(Effect::Open(more));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).expect("a domain")
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn core() -> Core {
+        let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
+        Core::new(4, retry, at(0))
+    }
+
+    fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
+        LaneState { room, ready, idle_sessions }
+    }
+
+    /// Jitter of nothing.
+    const MIDDLE: u64 = 100;
+
+    #[test]
+    fn credits_go_round_and_never_beyond_the_window() {
+        let mut core = core();
+        assert_eq!(
+            core.handle(at(1), lane(100, 0, 0), Event::Asked(domain("a.example")), MIDDLE),
+            [Effect::Grant(domain("a.example"), 64)]
+        );
+        assert_eq!(core.handle(at(1), lane(0, 0, 0), Event::Asked(domain("b.example")), MIDDLE), []);
+        assert_eq!(core.handle(at(1), lane(0, 0, 0), Event::Asked(domain("c.example")), MIDDLE), []);
+        assert_eq!(
+            core.handle(at(1), lane(70, 0, 0), Event::Changed, MIDDLE),
+            [Effect::Grant(domain("b.example"), 64), Effect::Grant(domain("c.example"), 6)]
+        );
+    }
+
+    #[test]
+    fn one_connection_first_then_as_many_as_there_is_work() {
+        let mut core = core();
+        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
+        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE), []);
+        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [Effect::Open(3)]);
+        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [], "four are the limit");
+    }
+
+    #[test]
+    fn an_outage_is_one_fact_and_is_probed_with_one_connection() {
+        let mut core = core();
+        core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
+        let a = domain("a.example");
+        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Asked(a.clone()), MIDDLE), []);
+        assert_eq!(
+            core.handle(at(10), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE),
+            [Effect::ClearLane, Effect::Down(a.clone(), at(25))]
+        );
+        assert_eq!(
+            core.handle(at(11), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
+            [Effect::Down(a.clone(), at(25))]
+        );
+        assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick, MIDDLE), []);
+        assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE), [Effect::Grant(a.clone(), 9)]);
+        assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
+        let again = core.handle(at(26), lane(0, 9, 0), Event::Ended { reached: false }, MIDDLE);
+        assert_eq!(again, [Effect::ClearLane], "and rests twice as long");
+        assert_eq!(
+            core.handle(at(27), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
+            [Effect::Down(a, at(56))]
+        );
+    }
+
+    #[test]
+    fn a_refused_connection_beside_working_ones_is_no_outage() {
+        let mut core = core();
+        core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
+        core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE);
+        let effects = core.handle(at(2), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE);
+        assert!(!effects.contains(&Effect::ClearLane), "{effects:?}");
+    }
+
+    #[test]
+    fn an_idle_path_retires() {
+        let mut core = core();
+        core.handle(at(1), lane(9, 0, 0), Event::Asked(domain("a.example")), MIDDLE);
+        assert_eq!(core.handle(at(30), lane(9, 0, 0), Event::Tick, MIDDLE), []);
+        assert_eq!(core.handle(at(31), lane(9, 0, 0), Event::Tick, MIDDLE), [Effect::Retire]);
+    }
+}

@@ -1,0 +1,6 @@
+//! The path: one site, from one source. Grants credits, opens connections, knows up from down.
+
+mod actor;
+mod core;
+
+pub(super) use actor::{AskCredits, Path, PathHandle, Pushed, StopPath};

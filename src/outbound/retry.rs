@@ -1,0 +1,72 @@
+//! When to try again.
+
+use std::time::Duration;
+
+/// Jitter: a tenth up or down, so that what failed together does not come back together.
+const JITTER_PER_CENT: u64 = 10;
+/// A path that is down is looked at after this, then after twice as long, and so on: one connection
+/// costs nobody anything.
+const PROBE_FIRST: Duration = Duration::from_secs(15);
+const PROBE_LAST: Duration = Duration::from_secs(600);
+
+/// The waits between attempts; the last one repeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetrySchedule(Vec<Duration>);
+
+impl RetrySchedule {
+    /// A schedule; `None` where it has no waits.
+    pub fn new(waits: Vec<Duration>) -> Option<Self> {
+        (!waits.is_empty()).then_some(RetrySchedule(waits))
+    }
+
+    /// How long to wait after the attempt numbered `attempts` (from 1). `dice` is any number.
+    pub fn wait(&self, attempts: u32, dice: u64) -> Duration {
+        let step = (attempts.max(1) as usize - 1).min(self.0.len() - 1);
+        jitter(self.0[step], dice)
+    }
+
+    /// How long a path rests after so many failures in a row.
+    pub fn rest(&self, failures: u32, dice: u64) -> Duration {
+        let first = PROBE_FIRST.min(self.0[0]);
+        let last = PROBE_LAST.max(first);
+        jitter(first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(last), dice)
+    }
+}
+
+fn jitter(wait: Duration, dice: u64) -> Duration {
+    let per_mille = 1000 - 10 * JITTER_PER_CENT + dice % (20 * JITTER_PER_CENT + 1);
+    wait.mul_f64(per_mille as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn waits_follow_the_schedule_and_the_last_repeats() {
+        let schedule = RetrySchedule::new(vec![5 * MINUTE, 15 * MINUTE]).expect("has waits");
+        let middle = 10 * JITTER_PER_CENT;
+        for (attempts, want) in [(0, 5), (1, 5), (2, 15), (3, 15), (99, 15)] {
+            assert_eq!(schedule.wait(attempts, middle), want * MINUTE, "after {attempts}");
+        }
+        assert!(RetrySchedule::new(vec![]).is_none());
+    }
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        let schedule = RetrySchedule::new(vec![10 * MINUTE]).expect("has waits");
+        for dice in 0..1000 {
+            let wait = schedule.wait(1, dice);
+            assert!(wait >= 9 * MINUTE && wait <= 11 * MINUTE, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_rests_longer_each_time_up_to_a_limit() {
+        let schedule = RetrySchedule::new(vec![5 * MINUTE]).expect("has waits");
+        let rest = |failures| schedule.rest(failures, 10 * JITTER_PER_CENT).as_secs();
+        assert_eq!([rest(1), rest(2), rest(3), rest(60)], [15, 30, 60, 600]);
+    }
+}

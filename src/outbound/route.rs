@@ -1,0 +1,63 @@
+//! Where mail for a domain goes: a fixed host where one is configured, else by MX.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Deps;
+use crate::accounts::DomainPattern;
+use crate::mail::Domain;
+use crate::net::{self, Host, RouteError, Site};
+
+/// Mail for some domains goes to one host.
+#[derive(Clone, Debug)]
+pub struct FixedRoute {
+    /// Which domains.
+    pub domains: Vec<DomainPattern>,
+    /// Where to.
+    pub via: SocketAddr,
+}
+
+/// The configured routes; the first that matches counts.
+#[derive(Clone, Debug, Default)]
+pub struct Routes(pub Vec<FixedRoute>);
+
+/// Where a domain's mail goes now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// The set of hosts: what limits and connections belong to.
+    pub(super) site: Site,
+    /// In the order in which they are tried.
+    pub(super) hosts: Arc<Vec<Host>>,
+}
+
+impl Routes {
+    fn fixed(&self, domain: &Domain) -> Option<SocketAddr> {
+        let matching = |route: &&FixedRoute| route.domains.iter().any(|pattern| pattern.matches(domain));
+        self.0.iter().find(matching).map(|route| route.via)
+    }
+}
+
+/// Finds the way to a domain.
+pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
+    let hosts = match deps.settings.routes.fixed(domain) {
+        Some(via) => vec![Host { name: via.to_string().into(), addresses: vec![via] }],
+        None => net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?,
+    };
+    Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_matching_route_counts() {
+        let route = |pattern: &str, via: &str| FixedRoute {
+            domains: vec![DomainPattern::parse(pattern).expect("a pattern")],
+            via: via.parse().expect("an address"),
+        };
+        let routes = Routes(vec![route("*.example.net", "192.0.2.1:26"), route("*", "192.0.2.2:25")]);
+        let via = |domain: &str| routes.fixed(&Domain::parse(domain).expect("a domain")).map(|via| via.port());
+        assert_eq!((via("a.example.net"), via("example.net")), (Some(26), Some(25)));
+    }
+}

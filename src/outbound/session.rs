@@ -1,0 +1,211 @@
+//! A session task: opens a connection, takes copies off its lane, sends and settles them.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, Transacted};
+use super::lane::{Lane, Work};
+use super::meters::{self, Meters};
+use super::route::Route;
+use super::settle::{Attempt, Circumstances, settle};
+use super::Deps;
+use crate::mail::{Address, EnhancedStatus, Outcome, Reply};
+use crate::queue::{self, Leased};
+use crate::smtp::Outgoing;
+use crate::store::{Batch, BodyReader, Haste, StoreError};
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// There was nothing more to send, or the connection had done its share.
+    Finished,
+    /// It never opened.
+    Unreachable,
+}
+
+/// Runs a session to its end. `opened` is called when it is up.
+pub(super) async fn run(deps: Arc<Deps>, route: Route, lane: Arc<Lane>, opened: impl FnOnce() + Send) -> Ended {
+    let settings = &deps.settings;
+    let helo = settings.hostname.as_str();
+    let mut connection = match Connection::open(&route.hosts, helo, settings.connect_timeout).await {
+        Ok(connection) => connection,
+        Err(unreachable) => {
+            meters::connection("failed");
+            tracing::info!(
+                event = "unreachable",
+                site = %route.site,
+                host = %unreachable.host,
+                reply = %unreachable.reply,
+            );
+            return Ended::Unreachable;
+        }
+    };
+    meters::connection("opened");
+    opened();
+    let session = Session { deps: &deps, meters: Meters::default() };
+    session.meters.open.increment(1.0);
+    while connection.is_usable() && connection.transactions() < settings.messages_per_connection_max {
+        let Some(work) = lane.next(settings.idle_timeout).await else { break };
+        if connection.transactions() > 0 && connection.is_stale() {
+            lane.push_front(work);
+            break;
+        }
+        if let Some(untouched) = session.send(&mut connection, work).await {
+            lane.push_front(untouched);
+            break;
+        }
+    }
+    session.meters.open.decrement(1.0);
+    connection.close().await;
+    Ended::Finished
+}
+
+struct Session<'a> {
+    deps: &'a Deps,
+    meters: Meters,
+}
+
+impl Session<'_> {
+    /// Sends one copy and settles it. Gives it back where the connection was dead before it.
+    async fn send(&self, connection: &mut Connection, mut work: Work) -> Option<Work> {
+        let body = match self.body(&mut work.leased).await {
+            Ok(body) => body,
+            Err(error) => {
+                self.cannot_read(work.leased, &error).await;
+                return None;
+            }
+        };
+        let envelope = &work.leased.queued.envelope;
+        let recipients: Vec<Address> =
+            envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
+        let outgoing = Outgoing {
+            from: &envelope.reverse_path,
+            recipients: &recipients,
+            size_octets: envelope.size_octets,
+            body: envelope.body,
+        };
+        self.meters.attempts.increment(1);
+        let verdicts = match connection.transact(outgoing, body.clone()).await {
+            Transacted::Verdicts(verdicts) => verdicts.recipients,
+            Transacted::Lost(reply) => vec![reply; recipients.len()],
+            Transacted::Untouched => return Some(work),
+            Transacted::Damaged(error) => {
+                self.cannot_read(work.leased, &error).await;
+                return None;
+            }
+        };
+        // the window is for what waits to be sent: this one is done, though its row is not yet
+        drop(work.credit);
+        let content = match &body {
+            BodyReader::Octets(octets) => Some(&octets[..]),
+            BodyReader::File(_) => None,
+        };
+        conclude(self.deps, &self.meters, work.leased, &verdicts, Some(connection.host()), content).await;
+        None
+    }
+
+    async fn body(&self, leased: &mut Leased) -> Result<BodyReader, StoreError> {
+        if let Some(octets) = leased.body.take() {
+            return Ok(BodyReader::Octets(octets));
+        }
+        let key = leased.queued.body_key();
+        let body = self.deps.store.read(move |reader| {
+            let row = reader.get(&key)?;
+            row.map_or(Ok(None), |row| reader.body(&key, &row))
+        });
+        body.await?.ok_or_else(|| StoreError::Damaged("the body is missing".into()))
+    }
+
+    async fn cannot_read(&self, leased: Leased, error: &StoreError) {
+        match error {
+            StoreError::Damaged(_) => hold_damaged(self.deps, leased, error).await,
+            // the store's trouble, not the copy's: its lease ends, and it waits on
+            _ => tracing::error!(event = "body_unreadable", id = %leased.queued.envelope.id, error = %error),
+        }
+    }
+}
+
+/// Takes a damaged copy out of the line: it cannot be sent, and must not be lost from sight.
+pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError) {
+    tracing::error!(event = "held", reason = "damaged", id = %leased.queued.envelope.id, error = %error);
+    let mut batch = Batch::new();
+    queue::hold(&mut batch, &leased.queued, "damaged");
+    submit(deps, batch, leased, Vec::new()).await;
+}
+
+/// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
+pub(super) async fn conclude(
+    deps: &Deps,
+    meters: &Meters,
+    leased: Leased,
+    verdicts: &[Reply],
+    remote: Option<&str>,
+    content: Option<&[u8]>,
+) {
+    let now = deps.clock.now();
+    let circumstances = Circumstances {
+        now,
+        hostname: &deps.settings.hostname,
+        retry: &deps.settings.retry,
+        expire_after: deps.settings.expire_after,
+        report_id: deps.ids.next(now),
+        dice: fastrand::u64(..),
+    };
+    let attempt = Attempt { queued: &leased.queued, verdicts, remote, content };
+    let settlement = settle(&attempt, &circumstances);
+    let waited = now.since(leased.queued.envelope.arrived);
+    for (outcome, reply) in &settlement.outcomes {
+        tell(meters, outcome, reply, remote.unwrap_or("none"), waited, settlement.next_due);
+    }
+    let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
+    submit(deps, settlement.batch, leased, outcomes).await;
+}
+
+async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome>) {
+    let sink = deps.outcomes.clone();
+    let id = leased.queued.envelope.id;
+    let done = Box::new(move |result: Result<u64, StoreError>| match result {
+        Ok(_) => {
+            outcomes.iter().for_each(|outcome| sink(outcome));
+            drop(leased);
+        }
+        Err(error) => {
+            // only where the store is closed: the attempt will be repeated after the next start
+            tracing::error!(event = "not_settled", id = %leased.queued.envelope.id, error = %error);
+        }
+    });
+    if let Err(error) = deps.store.submit(batch, Haste::Soon, done).await {
+        tracing::error!(event = "not_settled", id = %id, error = %error);
+    }
+}
+
+fn tell(
+    meters: &Meters,
+    outcome: &Outcome,
+    reply: &Reply,
+    remote: &str,
+    waited: std::time::Duration,
+    next_due: Option<crate::clock::Timestamp>,
+) {
+    let delay = waited.as_secs_f64();
+    match outcome {
+        Outcome::Delivered { id, recipient } => {
+            meters.delivered.increment(1);
+            meters.delivery_seconds.record(delay);
+            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, delay, reply = %reply);
+        }
+        Outcome::Deferred { id, recipient } => {
+            meters.deferred.increment(1);
+            let next = next_due.map_or(0, crate::clock::Timestamp::as_secs);
+            tracing::info!(event = "deferred", id = %id, to = %recipient, remote, delay, next, reply = %reply);
+        }
+        Outcome::Bounced { id, recipient } => {
+            meters.bounced.increment(1);
+            tracing::info!(event = "bounced", id = %id, to = %recipient, remote, delay, reply = %reply);
+        }
+    }
+}
+
+/// What an attempt is told that never reached a server.
+pub(super) fn unreached(code: u16, (class, subject, detail): (u8, u16, u16), text: String) -> Reply {
+    Reply::new(code, EnhancedStatus::new(class, subject, detail), text)
+}
