@@ -11,3 +11,5 @@ pub mod accounts;
 pub mod gate;
 pub mod inbound;
 pub mod outbound;
+pub mod app;
+pub mod sim;

@@ -1,0 +1,135 @@
+//! The file format, as it is written.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::units::{Size, Span};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) hostname: String,
+    pub(super) data_dir: PathBuf,
+    #[serde(default, rename = "listener")]
+    pub(super) listeners: Vec<ListenerSection>,
+    #[serde(default, rename = "client")]
+    pub(super) clients: Vec<ClientSection>,
+    #[serde(default)]
+    pub(super) limits: LimitsSection,
+    #[serde(default)]
+    pub(super) dns: DnsSection,
+    #[serde(default)]
+    pub(super) delivery: DeliverySection,
+    #[serde(default, rename = "route")]
+    pub(super) routes: Vec<RouteSection>,
+    #[serde(default)]
+    pub(super) store: StoreSection,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    Relay,
+    Admin,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerSection {
+    pub(super) role: Role,
+    pub(super) address: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientSection {
+    pub(super) name: String,
+    pub(super) networks: Vec<String>,
+    pub(super) sender_domains: Vec<String>,
+    #[serde(default = "normal")]
+    pub(super) class: String,
+}
+
+fn normal() -> String {
+    "normal".into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsSection {
+    pub(super) message_size: Size,
+    pub(super) recipients: usize,
+    pub(super) connections: usize,
+    pub(super) connections_per_address: usize,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        LimitsSection {
+            message_size: Size(50 << 20),
+            recipients: 1000,
+            connections: 4000,
+            connections_per_address: 200,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DnsSection {
+    pub(super) servers: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DeliverySection {
+    pub(super) port: u16,
+    pub(super) allow_loopback: bool,
+    pub(super) retry: Vec<Span>,
+    pub(super) expire_after: Span,
+    pub(super) connections_per_site: usize,
+    pub(super) connections: usize,
+    pub(super) messages_per_connection: u32,
+    pub(super) idle_timeout: Span,
+    pub(super) connect_timeout: Span,
+}
+
+impl Default for DeliverySection {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Span(Duration::from_secs(60 * minutes));
+        let seconds = |seconds: u64| Span(Duration::from_secs(seconds));
+        DeliverySection {
+            port: 25,
+            allow_loopback: false,
+            retry: vec![minutes(5), minutes(15), minutes(60), minutes(240)],
+            expire_after: minutes(5 * 24 * 60),
+            connections_per_site: 20,
+            connections: 1000,
+            messages_per_connection: 1000,
+            idle_timeout: seconds(5),
+            connect_timeout: seconds(30),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteSection {
+    pub(super) domains: Vec<String>,
+    pub(super) via: SocketAddr,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StoreSection {
+    pub(super) index_cache: Size,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        StoreSection { index_cache: Size(8 << 20) }
+    }
+}

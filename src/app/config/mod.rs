@@ -1,0 +1,277 @@
+//! The configuration file: its format, and its translation into each room's settings.
+//!
+//! Errors name the file, the line and the key, say what is allowed, and come all at once as far as the
+//! file can be read.
+
+mod file;
+mod units;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::accounts::{Client, Clients, DomainPattern};
+use crate::inbound::ConnectionLimits;
+use crate::mail::{Class, ClientName, Domain};
+use crate::net::DnsSettings;
+use crate::outbound::{self, FixedRoute, RetrySchedule, Routes};
+use crate::smtp::Limits;
+use crate::store;
+
+use file::{ConfigFile, Role};
+
+/// Where the configuration is looked for.
+pub(super) const DEFAULT_PATH: &str = "/etc/barid/barid.toml";
+
+/// A configuration that makes sense.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) data_dir: PathBuf,
+    pub(super) hostname: Domain,
+    pub(super) relay_listeners: Vec<SocketAddr>,
+    pub(super) admin_listeners: Vec<SocketAddr>,
+    pub(super) clients: Clients,
+    pub(super) limits: Limits,
+    pub(super) connections: ConnectionLimits,
+    pub(super) dns: DnsSettings,
+    pub(super) outbound: outbound::Settings,
+    pub(super) store: store::Settings,
+}
+
+/// What is wrong with a file: everything that could be found.
+#[derive(Debug)]
+pub(super) struct ConfigFaults {
+    file: String,
+    faults: Vec<String>,
+}
+
+impl fmt::Display for ConfigFaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, fault) in self.faults.iter().enumerate() {
+            let line_end = if number == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{}: {fault}", self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigFaults {}
+
+impl Config {
+    /// Reads and checks a file.
+    pub(super) fn load(path: &Path) -> Result<Self, ConfigFaults> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigFaults {
+            file: name.clone(),
+            faults: vec![format!("cannot be read: {error}; name another file with --config")],
+        })?;
+        Self::parse(&name, &text)
+    }
+
+    /// Checks a text; `name` stands for it in messages.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, ConfigFaults> {
+        let faults = |faults| ConfigFaults { file: name.to_owned(), faults };
+        let file: ConfigFile = toml::from_str(text).map_err(|error| faults(vec![located(text, &error)]))?;
+        let mut checker = Checker { text, faults: Vec::new() };
+        let config = checker.check(file);
+        match config {
+            Some(config) if checker.faults.is_empty() => Ok(config),
+            _ => Err(faults(checker.faults)),
+        }
+    }
+}
+
+/// A fault of the format, with its line.
+fn located(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+    format!("line {line}: {}", error.message().trim().replace('\n', "; "))
+}
+
+struct Checker<'a> {
+    text: &'a str,
+    faults: Vec<String>,
+}
+
+impl Checker<'_> {
+    /// Notes a fault at the line where a value stands.
+    fn fault(&mut self, value: &str, key: &str, why: impl fmt::Display) {
+        let line = self.text.lines().position(|line| line.contains(value)).map_or(1, |at| at + 1);
+        self.faults.push(format!("line {line}: {key}: {why}"));
+    }
+
+    fn domain(&mut self, text: &str, key: &str) -> Option<Domain> {
+        match Domain::parse(text) {
+            Ok(domain) => Some(domain),
+            Err(error) => {
+                self.fault(text, key, format!("`{text}`: {error}; write a host name such as \"relay.example.org\""));
+                None
+            }
+        }
+    }
+
+    fn patterns(&mut self, texts: &[String], key: &str) -> Vec<DomainPattern> {
+        let mut patterns = Vec::new();
+        for text in texts {
+            match DomainPattern::parse(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => self.fault(
+                    text,
+                    key,
+                    format!("`{text}`: {error}; write \"example.net\", \"*.example.net\" or \"*\""),
+                ),
+            }
+        }
+        patterns
+    }
+
+    fn check(&mut self, file: ConfigFile) -> Option<Config> {
+        let hostname = self.domain(&file.hostname, "hostname");
+        let clients: Vec<Client> = file.clients.iter().filter_map(|client| self.client(client)).collect();
+        let routes = file.routes.iter().map(|route| self.route(route)).collect();
+        let listeners = |role: Role| {
+            let of_role = file.listeners.iter().filter(move |listener| listener.role == role);
+            of_role.map(|listener| listener.address).collect::<Vec<SocketAddr>>()
+        };
+        let relay_listeners = listeners(Role::Relay);
+        if relay_listeners.is_empty() {
+            self.faults.push("no [[listener]] has role = \"relay\"; without one no mail can come in".into());
+        }
+        if clients.is_empty() {
+            self.faults.push("no [[client]]; without one nobody may hand mail over".into());
+        }
+        let delivery = file.delivery;
+        let retry = RetrySchedule::new(delivery.retry.iter().map(|span| span.0).collect());
+        if retry.is_none() {
+            self.fault("retry", "delivery.retry", "is empty; write at least one wait such as [\"5m\"]");
+        }
+        let (hostname, retry) = (hostname?, retry?);
+        Some(Config {
+            data_dir: file.data_dir,
+            relay_listeners,
+            admin_listeners: listeners(Role::Admin),
+            clients: Clients::new(clients),
+            limits: Limits {
+                message_max_octets: file.limits.message_size.0,
+                recipients_max: file.limits.recipients,
+                ..Limits::default()
+            },
+            connections: ConnectionLimits {
+                total_max: file.limits.connections,
+                per_address_max: file.limits.connections_per_address,
+            },
+            dns: DnsSettings { servers: file.dns.servers, ..DnsSettings::default() },
+            outbound: outbound::Settings {
+                hostname: hostname.clone(),
+                port: delivery.port,
+                allow_loopback: delivery.allow_loopback,
+                retry,
+                expire_after: delivery.expire_after.0,
+                routes: Routes(routes),
+                connections_per_site_max: delivery.connections_per_site,
+                connections_max: delivery.connections,
+                domains_max: 4096,
+                idle_timeout: delivery.idle_timeout.0,
+                connect_timeout: delivery.connect_timeout.0,
+                messages_per_connection_max: delivery.messages_per_connection,
+            },
+            store: store::Settings { index_cache_octets: file.store.index_cache.0, ..store::Settings::default() },
+            hostname,
+        })
+    }
+
+    fn client(&mut self, client: &file::ClientSection) -> Option<Client> {
+        let name = ClientName::parse(&client.name);
+        if name.is_none() || client.name == ClientName::own().as_str() {
+            self.fault(&client.name, "client.name", format!(
+                "`{}` is no client name; up to {} letters, digits and signs without spaces, and not `barid`",
+                client.name,
+                ClientName::MAX_OCTETS
+            ));
+        }
+        let mut networks = Vec::new();
+        for text in &client.networks {
+            match text.parse().or_else(|_| text.parse::<IpAddr>().map(Into::into)) {
+                Ok(network) => networks.push(network),
+                Err(_) => self.fault(text, "client.networks", format!(
+                    "`{text}` is no network; write \"192.0.2.0/24\", \"2001:db8::/32\" or an address"
+                )),
+            }
+        }
+        let class = Class::ALL.into_iter().find(|class| class.as_str() == client.class);
+        if class.is_none() {
+            self.fault(&client.class, "client.class", format!(
+                "`{}` is no class; one of transactional, normal, bulk",
+                client.class
+            ));
+        }
+        let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
+        Some(Client { name: name?, networks, sender_domains, class: class? })
+    }
+
+    fn route(&mut self, route: &file::RouteSection) -> FixedRoute {
+        FixedRoute { domains: self.patterns(&route.domains, "route.domains"), via: route.via }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+hostname = "relay.example.org"
+data_dir = "/var/lib/barid"
+[[listener]]
+role = "relay"
+address = "127.0.0.1:2525"
+[[listener]]
+role = "admin"
+address = "127.0.0.1:8025"
+[[client]]
+name = "apps"
+networks = ["127.0.0.0/8", "::1/128"]
+sender_domains = ["*"]
+"#;
+
+    #[test]
+    fn a_small_file_gets_the_stated_defaults() {
+        let config = Config::parse("f", SMALL).expect("is right");
+        assert_eq!(config.limits.message_max_octets, 50 << 20);
+        assert_eq!((config.limits.recipients_max, config.connections.per_address_max), (1000, 200));
+        assert_eq!((config.outbound.port, config.outbound.allow_loopback), (25, false));
+        assert_eq!(config.outbound.expire_after.as_secs(), 5 * 86_400);
+        assert!(config.clients.at("127.0.0.9".parse().expect("ip")).is_some());
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_line_and_remedy() {
+        let wrong = SMALL
+            .replace("relay.example.org", "relay..example")
+            .replace("127.0.0.0/8", "127.0.0.0/99")
+            .replace("\"*\"", "\"*bad\"")
+            .replace("\"apps\"", "\"my apps\"");
+        let told = Config::parse("f.toml", &wrong).expect_err("is wrong").to_string();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 5, "{told}");
+        for (line, start) in lines.iter().zip([
+            "f.toml: line 2: hostname: `relay..example`",
+            "f.toml: line 11: client.name: `my apps`",
+            "f.toml: line 12: client.networks: `127.0.0.0/99`",
+            "f.toml: line 13: client.sender_domains: `*bad`",
+            "f.toml: no [[client]]",
+        ]) {
+            assert!(line.starts_with(start), "{line} does not start with {start}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_format_names_its_line() {
+        for (text, want) in [
+            ("hostname = 5", "f: line 1: "),
+            ("hostname = \"a.example\"\nhostnam = 1\n", "f: line 2: unknown field"),
+            ("hostname = \"a.example\"\ndata_dir = \"/x\"\n[delivery]\nretry = [\"5 minutes\"]\n", "f: line 4: `5 minutes` is no time span"),
+        ] {
+            let told = Config::parse("f", text).expect_err("is wrong").to_string();
+            assert!(told.starts_with(want), "{told}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The program: configuration, start, shutdown, the admin listener, the command line, the demo.
+//!
+//! Owns the file format and the wiring: it turns the file into each room's settings, and is the only
+//! room besides the actors' shells that knows actix. Nothing imports it.
+
+mod admin;
+mod cli;
+mod config;
+mod demo;
+mod relay;
+mod serve;
+mod spool;
+
+pub use cli::run;

@@ -1,0 +1,150 @@
+//! The relay as a whole: every room wired to the others, started and stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use anyhow::Context as _;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
+
+use super::admin;
+use super::config::Config;
+use crate::clock::Clock;
+use crate::gate::{Gate, GateSettings};
+use crate::inbound::{Inbound, Listener};
+use crate::mail::{MessageIds, OutcomeSink};
+use crate::net::HickoryResolver;
+use crate::observe::names;
+use crate::outbound::{AlarmInbox, Deps, Drain, Outbound};
+use crate::queue::{self, Leases};
+use crate::smtp::ServerSettings;
+use crate::store::Store;
+
+/// How often the metrics recorder tidies up.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// How often shutdown looks whether attempts have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// From a group commit to a slow remote server.
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
+const BATCHES_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
+
+/// A running relay.
+pub(super) struct Relay {
+    /// Where mail is taken.
+    pub(super) relay_addresses: Vec<SocketAddr>,
+    /// Where metrics and health are served.
+    pub(super) admin_addresses: Vec<SocketAddr>,
+    store: Store,
+    leases: Leases,
+    stop: watch::Sender<bool>,
+    outbound: Addr<Outbound>,
+}
+
+/// Sets the process's metrics recorder. Called once.
+pub(super) fn record_metrics() -> anyhow::Result<PrometheusHandle> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_batches".into()), &BATCHES_BUCKETS)?;
+    let handle = builder.install_recorder().context("installing the metrics recorder")?;
+    names::describe();
+    Ok(handle)
+}
+
+impl Relay {
+    /// Starts everything, on the current actix system.
+    pub(super) async fn start(
+        config: Config,
+        metrics: PrometheusHandle,
+        outcomes: OutcomeSink,
+    ) -> anyhow::Result<Self> {
+        let clock = Clock::System;
+        let inbox = AlarmInbox::default();
+        let store = open_store(&config, &clock, inbox.clone()).await?;
+        let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
+        let resolver = HickoryResolver::new(&config.dns).context("setting up the resolver")?;
+        let leases = Leases::default();
+        let gate_settings =
+            GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
+        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
+        let deps = Deps {
+            store: store.clone(),
+            leases: leases.clone(),
+            ids,
+            clock: clock.clone(),
+            resolver: Arc::new(resolver),
+            outcomes,
+            settings: config.outbound,
+        };
+        let (stop, stopping) = watch::channel(false);
+        let server = ServerSettings { hostname: config.hostname, limits: config.limits };
+        let inbound = Arc::new(Inbound::new(gate, config.clients, server, config.connections, clock));
+        let mut listeners = Vec::new();
+        for address in config.relay_listeners {
+            let listener = Listener::bind(address, inbound.clone())
+                .with_context(|| format!("listening on {address} (role relay)"))?;
+            listeners.push(listener);
+        }
+        let relay_addresses = listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
+        let outbound = Outbound::start(Arc::new(deps), inbox);
+        for listener in listeners {
+            tokio::spawn(listener.run(stopping.clone()));
+        }
+        let mut admin_addresses = Vec::new();
+        for address in config.admin_listeners {
+            admin_addresses.push(admin::start(address, metrics.clone(), store.clone(), stopping.clone())?);
+        }
+        keep_up(metrics);
+        Ok(Relay { relay_addresses, admin_addresses, store, leases, stop, outbound })
+    }
+
+    /// Stops: no new mail, no new attempts, what is under way is finished within the grace, then the
+    /// store is closed.
+    pub(super) async fn stop(self, grace: Duration) -> anyhow::Result<()> {
+        self.outbound.do_send(Drain);
+        // fails only where nobody is left to hear it
+        let _ = self.stop.send(true);
+        let finished = async {
+            self.stop.closed().await;
+            while self.leases.count() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(grace, finished).await.is_err() {
+            tracing::warn!(
+                event = "grace_over",
+                sessions = self.stop.receiver_count() as u64,
+                attempts = self.leases.count() as u64,
+            );
+        }
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
+    }
+}
+
+async fn open_store(config: &Config, clock: &Clock, inbox: AlarmInbox) -> anyhow::Result<Store> {
+    let (dir, settings, clock) = (config.data_dir.clone(), config.store, clock.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let alarms = Box::new(move |alarms: &[_]| inbox.put(alarms));
+        Store::open(&dir, settings, clock, alarms, &mut |_| {})
+    });
+    let (store, report) =
+        opened.await?.with_context(|| format!("opening the data directory {}", config.data_dir.display()))?;
+    for damage in &report.damage {
+        tracing::error!(event = "log_damaged", damage = %damage);
+    }
+    tracing::info!(event = "store_open", replayed_groups = report.groups, torn_octets = report.torn_octets);
+    Ok(store)
+}
+
+fn keep_up(metrics: PrometheusHandle) {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        loop {
+            ticks.tick().await;
+            metrics.run_upkeep();
+        }
+    });
+}

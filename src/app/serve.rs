@@ -1,0 +1,63 @@
+//! `barid serve`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::config::Config;
+use super::relay::{self, Relay};
+use crate::clock::Clock;
+use crate::observe::{LogFormat, LogTarget, start_log};
+
+/// Attempts and sessions may take this long to end; systemd kills after 90 seconds.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Runs the relay until it is told to stop.
+pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
+    let config = Config::load(config)?;
+    let _log = start_log(tracing::Level::INFO, format, LogTarget::Stderr, Clock::System)?;
+    let metrics = relay::record_metrics()?;
+    run_system(async move {
+        let relay = Relay::start(config, metrics, Arc::new(|_| {})).await?;
+        for address in &relay.relay_addresses {
+            tracing::info!(event = "listening", role = "relay", address = %address);
+        }
+        for address in &relay.admin_addresses {
+            tracing::info!(event = "listening", role = "admin", address = %address);
+        }
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut told = async move || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        told().await;
+        tracing::info!(event = "stopping");
+        tokio::select! {
+            stopped = relay.stop(GRACE) => stopped?,
+            // told twice: what is not finished is found again at the next start
+            () = told() => tracing::warn!(event = "stopped_at_once"),
+        }
+        tracing::info!(event = "stopped");
+        Ok(())
+    })
+}
+
+/// Runs a future on an actix system over a multi-thread tokio runtime: actors on this thread, sessions
+/// on all.
+pub(super) fn run_system<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // actix takes the runtime from a closure that it calls once
+    let slot = std::sync::Mutex::new(Some(runtime));
+    let system = actix::System::with_tokio_rt(move || {
+        let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        #[allow(clippy::expect_used, reason = "called once, with the runtime made above")]
+        slot.take().expect("the runtime is taken once")
+    });
+    system.block_on(work)
+}
