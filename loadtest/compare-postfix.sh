@@ -8,7 +8,8 @@
 #   --scenario NAME   only this one; repeatable (default: all, see below)
 #   --server NAME     only this one; repeatable: postfix-default, postfix-tuned,
 #                     barid (default: all)
-#   --quick           a tenth of the messages, one round, no postfix-default
+#   --quick           a tenth of the messages, one round, no postfix-default: shows
+#                     that everything works; its figures are coarse
 #   --json FILE       writes every raw figure there
 #   --bin-dir DIR     barid, barid-load and barid-sink (default target/release,
 #                     built with cargo if they are missing)
@@ -18,7 +19,7 @@
 #
 # Needs root and Debian's packages postfix, iproute2, procps and jq, a cgroup
 # hierarchy that counts CPU (v2, or cpuacct of v1), and a machine that does
-# nothing else meanwhile. A full comparison takes about an hour.
+# nothing else meanwhile. A full comparison takes about half an hour.
 #
 # Scenarios: 20,000 messages of 4 KiB over 50 sessions, 10 a connection, except
 #   one-domain          all to one destination

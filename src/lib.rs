@@ -1,15 +1,77 @@
-//! Barid.
-pub mod clock;
-pub mod mail;
-pub mod observe;
-pub mod store;
-pub mod smtp;
-pub mod queue;
-pub mod dsn;
-pub mod net;
+//! Barid: a mail relay that guards its owner's sending reputation by itself.
+//!
+//! This page is the map. Whoever has read it knows every room, what may import what, the way of a
+//! message, and what must always hold.
+//!
+//! # The rooms, in layers
+//!
+//! A room imports only rooms of lower layers: never its own layer, never upwards. `tests/layers.rs`
+//! reads every path and holds the house to it. What must travel sideways travels as values of L0, or
+//! through traits and closures that `app` wires.
+//!
+//! | layer | room | owns |
+//! |---|---|---|
+//! | L0 | [`mail`] | the words: addresses, envelopes, ids, replies, outcomes |
+//! | L0 | [`clock`] | the only reader of the time |
+//! | L1 | [`smtp`] | the protocol without I/O, both ways round |
+//! | L1 | [`dsn`] | the form of delivery reports |
+//! | L1 | [`observe`] | names of metrics, the log |
+//! | L2 | [`net`] | sockets, the resolver port, where mail for a domain goes |
+//! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
+//! | L3 | [`accounts`] | who may hand mail over, and from which domains |
+//! | L4 | [`queue`] | what waits: rows, pages, leases |
+//! | L5 | [`gate`] | the only way in |
+//! | L6 | [`inbound`] | listeners and sessions of clients |
+//! | L6 | [`outbound`] | manager, domains, paths, sessions to remote servers, settling |
+//! | L7 | [`sim`] | the world outside, made by hand |
+//! | L8 | [`app`] | configuration, start and stop, command line, demo |
+//!
+//! # The way of a message
+//!
+//! ```text
+//! inbound::listener -> session -> (smtp::Server asks) -> gate::Draft (stamp, split by domain)
+//!   -> store (one batch, one sync) -> 250
+//!   -> alarm of the domain -> outbound::manager -> domain (page against credits)
+//!   -> path (lane, connections) -> session (smtp::Client) -> settle -> store (settlement + report)
+//! ```
+//!
+//! One direction, no turning back. Nothing is handed from inbound to outbound but through the store;
+//! the alarm only says that it is worth looking.
+//!
+//! # What must always hold
+//!
+//! 1. 250 means durable: it is sent after fdatasync, never from a cache.
+//! 2. Every accepted recipient ends exactly once. What is being tried is a lease outside all actors;
+//!    a crash repeats only attempts whose result was not yet synced.
+//! 3. Memory is bounded by named limits, plus the index's own cost for what is queued.
+//! 4. Waiting is no attempt. A path that is down charges no message and rewrites no row.
+//! 5. Only a verdict on this message or recipient bounces it.
+//! 6. Only known clients relay, from domains they own; only CRLF ends lines.
+//! 7. No report goes to the null reverse-path.
+//! 8. Decisions are pure: machines, schedules, cores and settlement read no clock and do no I/O.
+//!
+//! # Where building showed a better way
+//!
+//! - Rows become durable in the log and live in a memtable; the index (sled) is fed from it in frozen
+//!   tables. Mail that is delivered within seconds never costs the index a write.
+//! - The log holds only puts and deletes of whole rows: counters and alarms are resolved before they
+//!   are logged, so replay is idempotent, and each row knows the segment that it keeps alive.
+//! - A domain's earliest due is an *alarm*, which may ring early but never late. It is moved only by
+//!   whoever has seen every group that touched it.
+//! - Sessions take copies from a lane, a piece of shared memory with credits; actors hear of it in
+//!   batches.
+
 pub mod accounts;
+pub mod app;
+pub mod clock;
+pub mod dsn;
 pub mod gate;
 pub mod inbound;
+pub mod mail;
+pub mod net;
+pub mod observe;
 pub mod outbound;
-pub mod app;
+pub mod queue;
 pub mod sim;
+pub mod smtp;
+pub mod store;

@@ -5,6 +5,7 @@ def median:
   | if $n == 0 then null
     elif $n % 2 == 1 then .[($n - 1) / 2]
     else (.[$n / 2 - 1] + .[$n / 2]) / 2 end;
+def unique_by_order: reduce .[] as $item ([]; if index($item) then . else . + [$item] end);
 def sum_of($key): map(.[$key] // 0) | add;
 
 # name in the ratio lines, figure, does more mean better?
@@ -26,13 +27,13 @@ def medians:
        failed_runs: map(select(.problem != null)) | length});
 
 def ratios:
-  group_by(.scenario)[]
-  | . as $rows
+  (map(.scenario) | unique_by_order)[] as $scenario
+  | map(select(.scenario == $scenario)) as $rows
   | metrics as [$metric, $key, $more]
   | ($rows | map(select(.server == "barid") | .[$key]) | first) as $barid
   | ($rows | map(select(.server | startswith("postfix")) | .[$key] | select(. != null))) as $postfix
   | select($barid != null and $barid > 0 and ($postfix | length) > 0)
-  | {scenario: $rows[0].scenario, metric: $metric,
+  | {scenario: $scenario, metric: $metric,
      value: ((if $more then $barid / ($postfix | max) else ($postfix | min) / $barid end)
              * 100 | round / 100)};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::Addr;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::admin;
 use super::config::Config;
@@ -76,6 +76,7 @@ impl Relay {
             clock: clock.clone(),
             resolver: Arc::new(resolver),
             outcomes,
+            connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
             settings: config.outbound,
         };
         let (stop, stopping) = watch::channel(false);

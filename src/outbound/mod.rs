@@ -32,6 +32,8 @@ pub use manager::{AlarmInbox, Drain, Outbound};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
 
+use tokio::sync::Semaphore;
+
 use crate::clock::Clock;
 use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::Resolver;
@@ -81,6 +83,8 @@ pub struct Deps {
     pub resolver: Arc<dyn Resolver>,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
+    /// A place for each connection to a remote server.
+    pub connections: Arc<Semaphore>,
     /// How mail is sent.
     pub settings: Settings,
 }

@@ -25,6 +25,8 @@ pub(super) enum Ended {
 /// Runs a session to its end. `opened` is called when it is up.
 pub(super) async fn run(deps: Arc<Deps>, route: Route, lane: Arc<Lane>, opened: impl FnOnce() + Send) -> Ended {
     let settings = &deps.settings;
+    // never closed: there is always a place in the end
+    let _place = deps.connections.acquire().await;
     let helo = settings.hostname.as_str();
     let mut connection = match Connection::open(&route.hosts, helo, settings.connect_timeout).await {
         Ok(connection) => connection,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::units::{Size, Span};
+use crate::store::Settings;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,10 +127,19 @@ pub(super) struct RouteSection {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StoreSection {
     pub(super) index_cache: Size,
+    pub(super) segment_size: Size,
+    pub(super) log_slack: Size,
+    pub(super) memtable: Size,
 }
 
 impl Default for StoreSection {
     fn default() -> Self {
-        StoreSection { index_cache: Size(8 << 20) }
+        let store = Settings::default();
+        StoreSection {
+            index_cache: Size(store.index_cache_octets),
+            segment_size: Size(u64::from(store.segments.segment_octets)),
+            log_slack: Size(store.writer.log_slack_octets),
+            memtable: Size(store.writer.memtable_octets as u64),
+        }
     }
 }

@@ -144,7 +144,8 @@ impl Checker<'_> {
         if retry.is_none() {
             self.fault("retry", "delivery.retry", "is empty; write at least one wait such as [\"5m\"]");
         }
-        let (hostname, retry) = (hostname?, retry?);
+        let store = self.store(&file.store);
+        let (hostname, retry, store) = (hostname?, retry?, store?);
         Some(Config {
             data_dir: file.data_dir,
             relay_listeners,
@@ -174,7 +175,7 @@ impl Checker<'_> {
                 connect_timeout: delivery.connect_timeout.0,
                 messages_per_connection_max: delivery.messages_per_connection,
             },
-            store: store::Settings { index_cache_octets: file.store.index_cache.0, ..store::Settings::default() },
+            store,
             hostname,
         })
     }
@@ -206,6 +207,24 @@ impl Checker<'_> {
         }
         let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
         Some(Client { name: name?, networks, sender_domains, class: class? })
+    }
+
+    fn store(&mut self, section: &file::StoreSection) -> Option<store::Settings> {
+        let mut settings =
+            store::Settings { index_cache_octets: section.index_cache.0, ..store::Settings::default() };
+        let segment = section.segment_size.0;
+        match u32::try_from(segment) {
+            Ok(octets) if (1 << 20..=1 << 30).contains(&octets) => settings.segments.segment_octets = octets,
+            _ => self.fault("segment_size", "store.segment_size", "must lie between 1MiB and 1GiB"),
+        }
+        settings.segments.ballast_octets = 2 * segment;
+        settings.writer.log_slack_octets = section.log_slack.0;
+        match usize::try_from(section.memtable.0) {
+            Ok(octets) if (64 << 10..=64 << 20).contains(&octets) => settings.writer.memtable_octets = octets,
+            _ => self.fault("memtable", "store.memtable", "must lie between 64KiB and 64MiB"),
+        }
+        settings.writer.replay_octets = 2 * segment;
+        Some(settings)
     }
 
     fn route(&mut self, route: &file::RouteSection) -> FixedRoute {

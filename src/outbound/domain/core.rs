@@ -81,6 +81,8 @@ pub(super) struct Core {
     next_due: Option<Timestamp>,
     routed_at: Option<Timestamp>,
     blocked_until: Option<Timestamp>,
+    /// A sweep that is owed: of what is past its time, or of everything.
+    sweep: Option<Option<RouteError>>,
     dns_failures: u32,
     last_active: Timestamp,
 }
@@ -96,6 +98,7 @@ impl Core {
             next_due: None,
             routed_at: None,
             blocked_until: None,
+            sweep: None,
             dns_failures: 0,
             last_active: now,
         }
@@ -107,7 +110,7 @@ impl Core {
                 self.last_active = now;
                 (self.more, self.woken) = (true, true);
             }
-            Event::Routed(result) => return self.routed(now, result, dice),
+            Event::Routed(result) => self.routed(now, result, dice),
             Event::Credited(credits) if credits > 0 => {
                 self.doing = Doing::Paging;
                 return vec![Effect::Page(self.after.clone())];
@@ -117,7 +120,12 @@ impl Core {
             // on the way out: whether there is mail after all is asked at the end
             Event::AlarmMoved => {}
             Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
-            Event::PathDown(until) => return self.block(until, None),
+            Event::PathDown(until) => {
+                if self.doing == Doing::Asking {
+                    self.doing = Doing::Nothing;
+                }
+                self.block(until, None);
+            }
             Event::Paged(paged) => self.paged(now, paged),
             Event::Swept => {
                 self.doing = Doing::MovingAlarm;
@@ -128,27 +136,24 @@ impl Core {
         self.go_on(now)
     }
 
-    fn routed(&mut self, now: Timestamp, result: Result<(), RouteError>, dice: u64) -> Vec<Effect> {
+    fn routed(&mut self, now: Timestamp, result: Result<(), RouteError>, dice: u64) {
         self.doing = Doing::Nothing;
         match result {
             Ok(()) => {
                 (self.routed_at, self.dns_failures) = (Some(now), 0);
-                self.go_on(now)
             }
             Err(error) => {
                 self.dns_failures += 1;
                 let until = now.after(self.retry.rest(self.dns_failures, dice));
-                self.block(until, error.is_permanent().then_some(error))
+                self.block(until, error.is_permanent().then_some(error));
             }
         }
     }
 
     /// Nothing goes before `until`: what is past its time is settled now, the rest sleeps.
-    fn block(&mut self, until: Timestamp, everything: Option<RouteError>) -> Vec<Effect> {
+    fn block(&mut self, until: Timestamp, everything: Option<RouteError>) {
         self.blocked_until = Some(until);
-        self.after = None;
-        self.doing = Doing::Sweeping;
-        vec![Effect::Sweep { everything }]
+        self.sweep = Some(everything);
     }
 
     fn paged(&mut self, now: Timestamp, paged: Paged) {
@@ -165,7 +170,7 @@ impl Core {
     fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         if self.blocked_until.is_some_and(|until| now >= until) {
             self.blocked_until = None;
-            self.more = true;
+            (self.more, self.after) = (true, None);
         }
         if self.next_due.is_some_and(|due| now >= due) {
             self.next_due = None;
@@ -183,7 +188,14 @@ impl Core {
 
     /// The next step towards sending, where there is one.
     fn go_on(&mut self, now: Timestamp) -> Vec<Effect> {
-        if self.doing != Doing::Nothing || !self.more || self.blocked_until.is_some() {
+        if self.doing != Doing::Nothing {
+            return Vec::new();
+        }
+        if let Some(everything) = self.sweep.take() {
+            self.doing = Doing::Sweeping;
+            return vec![Effect::Sweep { everything }];
+        }
+        if !self.more || self.blocked_until.is_some() {
             return Vec::new();
         }
         if self.after.is_none() {
@@ -278,6 +290,20 @@ mod tests {
             (1, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
             (1, Event::AlarmMoved, vec![]),
             (2, Event::Woken, vec![]),
+            (4, Event::Tick, vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn an_outage_in_the_middle_of_a_page_is_acted_on_behind_it() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::PathDown(at(4)), vec![]),
+            (0, end(None), vec![Effect::Sweep { everything: None }]),
+            (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
+            (0, Event::AlarmMoved, vec![]),
             (4, Event::Tick, vec![Effect::Ask]),
         ]);
     }

@@ -45,8 +45,8 @@ pub(in crate::outbound) struct Path {
     deps: Arc<Deps>,
     route: Route,
     lane: Arc<Lane>,
-    /// Where answers to asking domains go.
-    asking: HashMap<Domain, (Recipient<Credits>, Recipient<PathDown>)>,
+    /// Where answers to domains go.
+    domains: HashMap<Domain, (Recipient<Credits>, Recipient<PathDown>)>,
     retired: Recipient<PathRetired>,
 }
 
@@ -63,7 +63,7 @@ impl Path {
             };
             let settings = &deps.settings;
             let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
-            Path { core, route, lane: Lane::new(WINDOW_MAX, Box::new(signal)), asking: HashMap::new(), retired, deps }
+            Path { core, route, lane: Lane::new(WINDOW_MAX, Box::new(signal)), domains: HashMap::new(), retired, deps }
         })
     }
 
@@ -80,14 +80,14 @@ impl Path {
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
         match effect {
             Effect::Grant(domain, places) => {
-                if let Some((granted, _)) = self.asking.remove(&domain) {
+                if let Some((granted, _)) = self.domains.get(&domain) {
                     granted.do_send(Credits(self.lane.reserve(places)));
                 }
             }
             Effect::Open(sessions) => (0..sessions).for_each(|_| self.open_session(context)),
             Effect::ClearLane => self.lane.clear(),
             Effect::Down(domain, until) => {
-                if let Some((_, down)) = self.asking.remove(&domain) {
+                if let Some((_, down)) = self.domains.remove(&domain) {
                     down.do_send(PathDown { until });
                 }
             }
@@ -124,7 +124,7 @@ impl Handler<AskCredits> for Path {
 
     fn handle(&mut self, ask: AskCredits, context: &mut Self::Context) {
         self.route = ask.route;
-        self.asking.insert(ask.domain.clone(), (ask.granted, ask.down));
+        self.domains.insert(ask.domain.clone(), (ask.granted, ask.down));
         self.happen(Event::Asked(ask.domain), context);
     }
 }
@@ -150,6 +150,7 @@ impl Handler<Tick> for Path {
     type Result = ();
 
     fn handle(&mut self, _: Tick, context: &mut Self::Context) {
+        self.domains.retain(|_, (granted, _)| granted.connected());
         self.happen(Event::Tick, context);
     }
 }

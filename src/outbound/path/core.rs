@@ -2,7 +2,7 @@
 //!
 //! Pure: events and the time in, effects out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -57,6 +57,8 @@ pub(super) struct Core {
     connections_max: usize,
     retry: RetrySchedule,
     waiting: VecDeque<Domain>,
+    /// Domains whose copies may be in the lane: they must hear of an outage.
+    fed: BTreeSet<Domain>,
     sessions: usize,
     /// Sessions of those that are up.
     up: usize,
@@ -72,6 +74,7 @@ impl Core {
             connections_max,
             retry,
             waiting: VecDeque::new(),
+            fed: BTreeSet::new(),
             sessions: 0,
             up: 0,
             down_until: None,
@@ -116,7 +119,9 @@ impl Core {
         let until = now.after(self.retry.rest(self.failures, dice));
         self.down_until = Some(until);
         effects.push(Effect::ClearLane);
-        effects.extend(self.waiting.drain(..).map(|domain| Effect::Down(domain, until)));
+        self.fed.extend(self.waiting.drain(..));
+        let told = std::mem::take(&mut self.fed);
+        effects.extend(told.into_iter().map(|domain| Effect::Down(domain, until)));
     }
 
     fn tick(&mut self, now: Timestamp, lane: LaneState, effects: &mut Vec<Effect>) {
@@ -124,6 +129,9 @@ impl Core {
             self.down_until = None;
         }
         let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0;
+        if is_idle {
+            self.fed.clear();
+        }
         if is_idle && self.down_until.is_none() && now.since(self.last_active) >= RETIRE_AFTER {
             effects.push(Effect::Retire);
         }
@@ -132,6 +140,10 @@ impl Core {
     /// Gives credits in turn, and opens connections for what waits.
     fn serve(&mut self, lane: LaneState, effects: &mut Vec<Effect>) {
         if self.down_until.is_some() {
+            // a page that was under way when the path went down
+            if lane.ready > 0 {
+                effects.push(Effect::ClearLane);
+            }
             return;
         }
         let mut room = lane.room;
@@ -139,6 +151,7 @@ impl Core {
             let Some(domain) = self.waiting.pop_front() else { break };
             let grant = room.min(GRANT_MAX);
             room -= grant;
+            self.fed.insert(domain.clone());
             effects.push(Effect::Grant(domain, grant));
         }
         // a path that failed is tried with one connection first
@@ -208,7 +221,7 @@ mod tests {
         let a = domain("a.example");
         assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Asked(a.clone()), MIDDLE), []);
         assert_eq!(
-            core.handle(at(10), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE),
+            core.handle(at(10), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE),
             [Effect::ClearLane, Effect::Down(a.clone(), at(25))]
         );
         assert_eq!(
@@ -218,8 +231,10 @@ mod tests {
         assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick, MIDDLE), []);
         assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE), [Effect::Grant(a.clone(), 9)]);
         assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
-        let again = core.handle(at(26), lane(0, 9, 0), Event::Ended { reached: false }, MIDDLE);
-        assert_eq!(again, [Effect::ClearLane], "and rests twice as long");
+        // rests twice as long, and tells the domain whose copies were in the lane
+        let again = core.handle(at(26), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
+        assert_eq!(again, [Effect::ClearLane, Effect::Down(a.clone(), at(56))]);
+        assert_eq!(core.handle(at(26), lane(0, 5, 0), Event::Changed, MIDDLE), [Effect::ClearLane], "a late page");
         assert_eq!(
             core.handle(at(27), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Down(a, at(56))]

@@ -1,0 +1,272 @@
+//! A built relay in a directory of its own, with a DNS and destinations beside it.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use barid::clock::Clock;
+use barid::mail::{Address, Domain, ReversePath};
+use barid::sim::dns::{DnsServer, Zone};
+use barid::sim::{Arrivals, Behaviour, Letter, RemoteHost};
+use tempfile::TempDir;
+
+/// Nothing in these tests takes longer unless it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How often an observable event is looked for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits until `look` gives something.
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let waited = tokio::time::timeout(DEADLINE, async {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            looks.tick().await;
+            if let Some(found) = look() {
+                return found;
+            }
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+/// The destinations of a test.
+pub struct World {
+    pub remote: RemoteHost,
+    pub mail: SocketAddr,
+    pub dns: SocketAddr,
+    arrived: Mutex<Arrivals>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    /// Domains `*.test` with their behaviours; `mx.NAME` is their host.
+    pub async fn build(behaviours: &[(&str, Behaviour)]) -> Self {
+        let mut zone = Zone::new().mx("sender.test", 10, "mx.sender.test").a("mx.sender.test", Ipv4Addr::LOCALHOST);
+        let mut by_domain = HashMap::new();
+        for (name, behaviour) in behaviours {
+            let host = format!("mx.{name}");
+            zone = zone.mx(name, 10, &host).a(&host, Ipv4Addr::LOCALHOST);
+            by_domain.insert(Domain::parse(name).expect("a domain"), behaviour.clone());
+        }
+        let dns = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(zone)).await.expect("a DNS");
+        let dns_address = dns.local_addr();
+        tokio::spawn(dns.run());
+        let remote = RemoteHost::new(Domain::parse("there.test").expect("a name"), by_domain);
+        let (socket, mail) = RemoteHost::bind().await.expect("a socket");
+        let serving = tokio::spawn(remote.clone().run(socket));
+        World { remote, mail, dns: dns_address, arrived: Mutex::default(), serving }
+    }
+
+    /// The destinations go away: connections are refused from now on.
+    pub async fn go_down(&mut self) {
+        self.serving.abort();
+        // the socket is closed when the task is gone
+        let _ = (&mut self.serving).await;
+    }
+
+    /// The destinations come back on the same port.
+    pub async fn come_back(&mut self) {
+        let socket = tokio::net::TcpListener::bind(self.mail).await.expect("the port is still free");
+        self.serving = tokio::spawn(self.remote.clone().run(socket));
+    }
+
+    /// Everything that has arrived, as text, with its recipients.
+    pub fn arrived(&self) -> Vec<(String, Vec<String>)> {
+        let mut arrived = self.arrived.lock().expect("not poisoned");
+        arrived.messages.extend(self.remote.take_arrivals().messages);
+        let told = |(content, to): &(Vec<u8>, Vec<Address>)| {
+            (String::from_utf8_lossy(content).into_owned(), to.iter().map(ToString::to_string).collect())
+        };
+        arrived.messages.iter().map(told).collect()
+    }
+}
+
+/// A letter from `app@sender.test`.
+pub fn letter(recipients: &[&str], subject: &str) -> Letter {
+    let address = |text: &&str| Address::parse(text).expect("an address");
+    Letter {
+        from: ReversePath::Address(Address::parse("app@sender.test").expect("an address")),
+        recipients: recipients.iter().map(address).collect(),
+        content: format!("Subject: {subject}\r\n\r\n.dots\r\n..\r\nand an end\r\n").into_bytes(),
+    }
+}
+
+/// How a relay under test differs from the usual one.
+#[derive(Clone, Default)]
+pub struct Variation {
+    /// Instead of all of loopback.
+    pub client_network: Option<&'static str>,
+    /// Instead of any.
+    pub sender_domains: Option<&'static str>,
+    /// More lines for `[delivery]`.
+    pub delivery: &'static str,
+    /// More lines at the end.
+    pub more: &'static str,
+}
+
+/// A data directory and a configuration, for one relay after another.
+pub struct Place {
+    dir: TempDir,
+    config: PathBuf,
+}
+
+impl Place {
+    pub fn new(world: &World, variation: &Variation) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        let config = dir.path().join("barid.toml");
+        let mut text = String::new();
+        let network = variation.client_network.unwrap_or("127.0.0.0/8");
+        let domains = variation.sender_domains.unwrap_or("*");
+        write!(
+            text,
+            "hostname = \"relay.test\"\ndata_dir = {:?}\n\
+             [[listener]]\nrole = \"relay\"\naddress = \"127.0.0.1:0\"\n\
+             [[listener]]\nrole = \"admin\"\naddress = \"127.0.0.1:0\"\n\
+             [[client]]\nname = \"apps\"\nnetworks = [\"{network}\"]\nsender_domains = [\"{domains}\"]\n\
+             [dns]\nservers = [\"{}\"]\n\
+             [delivery]\nport = {}\nallow_loopback = true\nretry = [\"100ms\"]\n{}\n{}\n",
+            dir.path().join("data").display().to_string(),
+            world.dns,
+            world.mail.port(),
+            variation.delivery,
+            variation.more,
+        )
+        .expect("a string");
+        std::fs::write(&config, text).expect("written");
+        Place { dir, config }
+    }
+
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Runs `barid` with a subcommand and `--config`, to its end.
+    pub fn barid(&self, words: &[&str]) -> (ExitStatus, String, String) {
+        let mut command = barid();
+        command.args(words).arg("--config").arg(&self.config);
+        run(command)
+    }
+
+    /// Starts a relay here; returns when it listens.
+    pub async fn start(&self) -> Relay {
+        let mut child = barid()
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("barid starts");
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let stderr = child.stderr.take().expect("piped");
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().expect("not poisoned").push(line);
+            }
+        });
+        let mut relay = Relay { child, log, smtp: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into() };
+        relay.smtp = relay.listening("relay").await;
+        relay.admin = relay.listening("admin").await;
+        relay
+    }
+}
+
+fn barid() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_barid"))
+}
+
+/// Runs a command to its end.
+pub fn run(mut command: Command) -> (ExitStatus, String, String) {
+    let output = command.output().expect("runs");
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    (output.status, text(&output.stdout), text(&output.stderr))
+}
+
+/// Runs `barid` with these words, to its end.
+pub fn run_barid(words: &[&str]) -> (ExitStatus, String, String) {
+    let mut command = barid();
+    command.args(words);
+    run(command)
+}
+
+/// A running relay.
+pub struct Relay {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    pub smtp: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Relay {
+    async fn listening(&self, role: &str) -> SocketAddr {
+        let mark = format!("event=listening role={role} address=");
+        let what = format!("a listener of role {role}");
+        let address = eventually(&what, || {
+            let line = self.log().into_iter().find(|line| line.contains(&mark))?;
+            line.split("address=").nth(1)?.parse().ok()
+        });
+        address.await
+    }
+
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits for a line of the log that holds all of these.
+    pub async fn logged(&self, parts: &[&str]) -> String {
+        let find = || self.log().into_iter().find(|line| parts.iter().all(|part| line.contains(part)));
+        let what = format!("a log line with {parts:?}");
+        eventually(&what, find).await
+    }
+
+    /// GET over HTTP: status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::net::TcpStream::connect(self.admin).expect("connects");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// SIGTERM, and the exit status.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        let status = {
+            let child = &mut self.child;
+            eventually("the end of the relay", || child.try_wait().expect("waits")).await
+        };
+        status
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // a failed test must not leave a relay behind
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Time, for the tests that look at how long something took.
+pub fn clock() -> Clock {
+    Clock::System
+}
