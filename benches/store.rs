@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barid::clock::{Clock, Timestamp};
-use barid::mail::{Address, BodyKind, Class, ClientName, Domain, Envelope, MessageId, Recipient, ReversePath};
+use barid::mail::{
+    Address, BodyKind, Class, ClientName, Domain, Envelope, MessageId, Recipient, ReversePath,
+};
 use barid::queue::{self, Leased, Leases, PageRequest};
 use barid::store::{Batch, Haste, Key, NewBody, Settings, Store};
 use bytes::Bytes;
@@ -42,7 +44,8 @@ struct Home {
 impl Home {
     fn new(runtime: &Arc<Runtime>) -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let opened = Store::open(dir.path(), Settings::default(), Clock::System, Box::new(|_| {}), &mut |_| {});
+        let opened =
+            Store::open(dir.path(), Settings::default(), Clock::System, Box::new(|_| {}), &mut |_| {});
         Home { store: opened.expect("a store").0, runtime: runtime.clone(), _dir: dir }
     }
 
@@ -120,7 +123,8 @@ fn group_commit(criterion: &mut Criterion, runtime: &Arc<Runtime>) {
                 let started = Clock::System.instant();
                 runtime.block_on(async {
                     let task = |committer| commit_in_turn(home.store.clone(), committer, first, rounds);
-                    let tasks: Vec<_> = (0..committers).map(|committer| runtime.spawn(task(committer))).collect();
+                    let tasks: Vec<_> =
+                        (0..committers).map(|committer| runtime.spawn(task(committer))).collect();
                     for task in tasks {
                         task.await.expect("a committer ends well");
                     }

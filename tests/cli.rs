@@ -1,4 +1,5 @@
 //! The command line: what a user sees, right or wrong.
+#![allow(clippy::expect_used, reason = "what a test cannot do without fails it")]
 
 mod support;
 
@@ -33,7 +34,10 @@ async fn the_configuration_is_checked_without_a_server() {
     let place = Place::new(&world, &Variation::default());
     let (status, out, _) = place.barid(&["config", "check"]);
     assert!(status.success() && out.contains("no faults"), "{out}");
-    let broken = Place::new(&world, &Variation { more: "[[route]]\ndomains = [\"*x\"]\nvia = \"127.0.0.1:1\"", ..Variation::default() });
+    let broken = Place::new(
+        &world,
+        &Variation { more: "[[route]]\ndomains = [\"*x\"]\nvia = \"127.0.0.1:1\"", ..Variation::default() },
+    );
     let (status, _, err) = broken.barid(&["config", "check"]);
     assert_eq!(status.code(), Some(1));
     assert!(err.contains("line ") && err.contains("route.domains: `*x`"), "{err}");

@@ -1,6 +1,7 @@
 //! Every dependency's licence is one that the product may be shipped under.
 //!
 //! Reads the lock file and the manifests that cargo has already fetched: no network, no other tool.
+#![allow(clippy::expect_used, reason = "a broken checkout is a failed test")]
 
 use std::process::Command;
 
@@ -31,7 +32,9 @@ fn is_allowed(expression: &str) -> bool {
     if expression.contains('(') {
         plain.split(" AND ").all(alternatives)
     } else {
-        plain.split(" OR ").any(|choice| choice.split(" AND ").all(|licence| ALLOWED.contains(&licence.trim())))
+        plain
+            .split(" OR ")
+            .any(|choice| choice.split(" AND ").all(|licence| ALLOWED.contains(&licence.trim())))
     }
 }
 
@@ -64,10 +67,8 @@ fn dependencies() -> Vec<(String, Option<String>)> {
 fn every_dependency_may_be_shipped() {
     let dependencies = dependencies();
     assert!(dependencies.len() > 20, "the list looks cut: {dependencies:?}");
-    let bad: Vec<_> = dependencies
-        .iter()
-        .filter(|(_, licence)| !licence.as_deref().is_some_and(is_allowed))
-        .collect();
+    let bad: Vec<_> =
+        dependencies.iter().filter(|(_, licence)| !licence.as_deref().is_some_and(is_allowed)).collect();
     assert!(bad.is_empty(), "{bad:#?}");
 }
 

@@ -1,4 +1,5 @@
 //! The built relay over real sockets: what is accepted arrives, once, or is reported.
+#![allow(clippy::expect_used, reason = "what a test cannot do without fails it")]
 
 mod support;
 
@@ -22,7 +23,10 @@ async fn mail_arrives_by_mx_octet_for_octet_behind_one_trace_field() {
     let (content, to) = eventually("the message", || world.arrived().pop()).await;
     assert_eq!(to, ["you@prompt.test"]);
     let (trace, rest) = content.split_once("\r\nSubject:").expect("the header");
-    assert!(trace.starts_with("Received: from app.example ([127.0.0.1])\r\n\tby relay.test with ESMTP id "), "{trace}");
+    assert!(
+        trace.starts_with("Received: from app.example ([127.0.0.1])\r\n\tby relay.test with ESMTP id "),
+        "{trace}"
+    );
     assert_eq!(rest, " hello\r\n\r\n.dots\r\n..\r\nand an end\r\n");
     relay.logged(&["event=delivered", "to=you@prompt.test", "remote=mx.prompt.test"]).await;
     assert!(relay.terminate().await.success());
@@ -69,11 +73,15 @@ async fn a_temporary_refusal_is_tried_again_and_a_final_one_reported() {
     let place = Place::new(&world, &Variation::default());
     let relay = place.start().await;
     send(relay.smtp, &["you@moody.test", "nobody@moody.test"], "both").await.expect("accepted");
-    let arrived = eventually("message and report", || Some(world.arrived()).filter(|all| all.len() == 2)).await;
-    let of = |to: &str| arrived.iter().find(|(_, recipients)| recipients == &[to]).map(|(content, _)| content.clone());
+    let arrived =
+        eventually("message and report", || Some(world.arrived()).filter(|all| all.len() == 2)).await;
+    let of = |to: &str| {
+        arrived.iter().find(|(_, recipients)| recipients == &[to]).map(|(content, _)| content.clone())
+    };
     assert!(of("you@moody.test").is_some_and(|content| content.contains("Subject: both")));
     let report = of("app@sender.test").expect("a report");
-    for part in ["report-type=delivery-status", "Final-Recipient: rfc822; nobody@moody.test", "Status: 5.1.1"] {
+    for part in ["report-type=delivery-status", "Final-Recipient: rfc822; nobody@moody.test", "Status: 5.1.1"]
+    {
         assert!(report.contains(part), "{part} is not in {report}");
     }
     assert!(relay.terminate().await.success());
@@ -130,7 +138,10 @@ async fn what_was_accepted_survives_a_kill_and_waits_for_its_destination() {
     let arrived = eventually("all twenty", || Some(world.arrived()).filter(|all| all.len() >= 20)).await;
     let distinct: std::collections::BTreeSet<_> = arrived.iter().map(|(_, to)| to.clone()).collect();
     assert_eq!((arrived.len(), distinct.len()), (20, 20));
-    assert!(!relay.log().iter().any(|line| line.contains("event=deferred")), "waiting was charged as an attempt");
+    assert!(
+        !relay.log().iter().any(|line| line.contains("event=deferred")),
+        "waiting was charged as an attempt"
+    );
     assert!(relay.terminate().await.success());
 }
 
@@ -177,7 +188,10 @@ async fn a_domain_that_does_not_exist_is_reported_at_once() {
     send(relay.smtp, &["you@nowhere.test"], "lost").await.expect("accepted");
     let (report, to) = eventually("the report", || world.arrived().pop()).await;
     assert_eq!(to, ["app@sender.test"]);
-    assert!(report.contains("Final-Recipient: rfc822; you@nowhere.test\r\nAction: failed\r\nStatus: 5.1.2"), "{report}");
+    assert!(
+        report.contains("Final-Recipient: rfc822; you@nowhere.test\r\nAction: failed\r\nStatus: 5.1.2"),
+        "{report}"
+    );
     assert!(relay.terminate().await.success());
 }
 
@@ -192,7 +206,11 @@ async fn health_and_metrics_are_served() {
     assert_eq!(relay.get("/nothing").0, 404);
     let (status, metrics) = relay.get("/metrics");
     assert_eq!(status, 200);
-    for line in ["barid_accepted_messages_total 1", "barid_delivered_recipients_total 1", "barid_store_commit_seconds_count"] {
+    for line in [
+        "barid_accepted_messages_total 1",
+        "barid_delivered_recipients_total 1",
+        "barid_store_commit_seconds_count",
+    ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
     assert!(relay.terminate().await.success());

@@ -88,7 +88,10 @@ mod tests {
         Client {
             name: ClientName::parse(name).expect("a name"),
             networks: networks.iter().map(|net| net.parse().expect("a network")).collect(),
-            sender_domains: domains.iter().map(|text| DomainPattern::parse(text).expect("a pattern")).collect(),
+            sender_domains: domains
+                .iter()
+                .map(|text| DomainPattern::parse(text).expect("a pattern"))
+                .collect(),
             class: Class::Normal,
         }
     }

@@ -99,7 +99,9 @@ pub fn run() -> ExitCode {
             .map(|_| println!("{}: no faults", config.config.display()))
             .map_err(Into::into),
         Command::Spool(SpoolCommand::Verify(options)) => spool::verify(&options.config.config, options.json),
-        Command::Spool(SpoolCommand::Rebuild(options)) => spool::rebuild(&options.config.config, options.json),
+        Command::Spool(SpoolCommand::Rebuild(options)) => {
+            spool::rebuild(&options.config.config, options.json)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

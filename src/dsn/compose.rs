@@ -119,7 +119,8 @@ fn write_status(out: &mut String, report: &Report<'_>, failures: &[Failure], bou
             Some(enhanced) if enhanced.class == 5 || enhanced.class == 4 => enhanced.to_string(),
             _ => "5.0.0".into(),
         };
-        let _ = write!(out, "\r\nFinal-Recipient: rfc822; {recipient}\r\nAction: failed\r\nStatus: {status}\r\n");
+        let _ =
+            write!(out, "\r\nFinal-Recipient: rfc822; {recipient}\r\nAction: failed\r\nStatus: {status}\r\n");
         if let Some(remote) = remote {
             let _ = write!(out, "Remote-MTA: dns; {remote}\r\n");
             let diagnostic: String = reply.to_string().chars().filter(char::is_ascii).take(800).collect();
@@ -130,7 +131,8 @@ fn write_status(out: &mut String, report: &Report<'_>, failures: &[Failure], bou
 }
 
 fn append_original(message: &mut Vec<u8>, header: &[u8], boundary: &str) {
-    message.extend_from_slice(format!("--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n").as_bytes());
+    message
+        .extend_from_slice(format!("--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n").as_bytes());
     message.extend_from_slice(&header[..header_end(header).min(HEADERS_MAX_OCTETS)]);
     if !message.ends_with(b"\r\n") {
         message.extend_from_slice(b"\r\n");
@@ -149,7 +151,8 @@ mod tests {
     use crate::mail::EnhancedStatus;
 
     fn example(reply: Reply, header: &[u8]) -> String {
-        let (hostname, to) = (Domain::parse("r.example").expect("name"), Address::parse("a@b.example").expect("to"));
+        let (hostname, to) =
+            (Domain::parse("r.example").expect("name"), Address::parse("a@b.example").expect("to"));
         let report = Report {
             hostname: &hostname,
             id: MessageId::from_u64(2),

@@ -135,14 +135,16 @@ impl Draft {
             self.received = stamp::count_received(&self.buffer);
         }
         let owner = queue::body_owner(self.id, self.copies.len());
-        let (store, file, octets) = (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
+        let (store, file, octets) =
+            (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
         self.file_octets += octets.len() as u64;
         let write = move || {
             let mut file = file.map_or_else(|| store.body_file(&owner), Ok)?;
             file.write(&octets)?;
             Ok::<_, StoreError>((file, octets))
         };
-        let (file, mut octets) = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)??;
+        let (file, mut octets) =
+            tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)??;
         octets.clear();
         self.buffer = octets;
         self.file = Some(file);
@@ -224,8 +226,10 @@ mod tests {
             .map(|to| Address::parse(to).expect("an address"))
             .collect();
         let copies = split_by_domain(&recipients);
-        let told: Vec<String> =
-            copies.iter().map(|copy| copy.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")).collect();
+        let told: Vec<String> = copies
+            .iter()
+            .map(|copy| copy.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            .collect();
         assert_eq!(told, ["a@x.example c@x.example", "b@y.example"]);
     }
 }

@@ -57,7 +57,13 @@ mod tests {
         let origin = Origin { peer: "192.0.2.1".parse().expect("ip"), helo: helo.into(), is_extended: true };
         let recipients: Vec<Address> = recipients.iter().map(|to| Address::parse(to).expect("to")).collect();
         let hostname = Domain::parse("r.example").expect("a name");
-        received(&origin, &hostname, MessageId::from_u64(7), &recipients, Timestamp::from_millis(1_795_000_000_000))
+        received(
+            &origin,
+            &hostname,
+            MessageId::from_u64(7),
+            &recipients,
+            Timestamp::from_millis(1_795_000_000_000),
+        )
     }
 
     #[test]

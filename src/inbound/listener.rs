@@ -39,7 +39,13 @@ pub struct Inbound {
 
 impl Inbound {
     /// Sessions that let mail in through `gate`.
-    pub fn new(gate: Gate, clients: Clients, server: ServerSettings, limits: ConnectionLimits, clock: Clock) -> Self {
+    pub fn new(
+        gate: Gate,
+        clients: Clients,
+        server: ServerSettings,
+        limits: ConnectionLimits,
+        clock: Clock,
+    ) -> Self {
         let (server, connections) = (Arc::new(server), Connections::default());
         Inbound { gate, clients, server, limits, connections, clock, meters: Meters::default() }
     }

@@ -212,11 +212,19 @@ impl Session<'_> {
         match timeout(limit, read).await {
             Ok(Some(read)) => Ok(read? > 0),
             Ok(None) => {
-                self.server.close(&Reply::new(421, EnhancedStatus::new(4, 3, 2), "shutting down, try again soon"));
+                self.server.close(&Reply::new(
+                    421,
+                    EnhancedStatus::new(4, 3, 2),
+                    "shutting down, try again soon",
+                ));
                 Ok(false)
             }
             Err(_) => {
-                self.server.close(&Reply::new(421, EnhancedStatus::new(4, 4, 2), "timed out waiting for you"));
+                self.server.close(&Reply::new(
+                    421,
+                    EnhancedStatus::new(4, 4, 2),
+                    "timed out waiting for you",
+                ));
                 Ok(false)
             }
         }

@@ -15,7 +15,10 @@ mod tests {
 
     #[test]
     fn a_date_as_rfc_5322_writes_it() {
-        assert_eq!(rfc5322_date(Timestamp::from_millis(1_795_000_000_123)), "Wed, 18 Nov 2026 11:06:40 +0000");
+        assert_eq!(
+            rfc5322_date(Timestamp::from_millis(1_795_000_000_123)),
+            "Wed, 18 Nov 2026 11:06:40 +0000"
+        );
         assert_eq!(rfc5322_date(Timestamp::MAX), "Thu, 01 Jan 1970 00:00:00 +0000");
     }
 }

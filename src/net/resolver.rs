@@ -86,7 +86,8 @@ impl HickoryResolver {
 
     async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
         // absolute: no search list may turn a recipient's domain into a local one
-        let mut name = Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
+        let mut name =
+            Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
         name.set_fqdn(true);
         let lookup = self.0.lookup(name, kind).await.map_err(failed)?;
         let records: Vec<RData> = lookup.answers().iter().map(|record| record.data.clone()).collect();
@@ -134,7 +135,8 @@ impl Resolver for HickoryResolver {
 
     fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
         Box::pin(async move {
-            let (v4, v6) = tokio::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
+            let (v4, v6) =
+                tokio::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
             let address = |record: &RData| match record {
                 RData::A(a) => Some(IpAddr::V4(a.0)),
                 RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),

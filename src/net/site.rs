@@ -120,7 +120,11 @@ async fn resolve_hosts(
     }
 }
 
-fn usable(addresses: Vec<IpAddr>, port: u16, may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync)) -> Vec<SocketAddr> {
+fn usable(
+    addresses: Vec<IpAddr>,
+    port: u16,
+    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
+) -> Vec<SocketAddr> {
     addresses.into_iter().filter(|ip| may_use(*ip)).map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
@@ -130,11 +134,13 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
+    type Answer<T> = Result<Vec<T>, DnsError>;
+
     /// A DNS made of maps.
     #[derive(Default)]
     struct Maps {
-        mx: HashMap<&'static str, Result<Vec<(u16, &'static str)>, DnsError>>,
-        addresses: HashMap<&'static str, Result<Vec<&'static str>, DnsError>>,
+        mx: HashMap<&'static str, Answer<(u16, &'static str)>>,
+        addresses: HashMap<&'static str, Answer<&'static str>>,
     }
 
     impl Resolver for Maps {

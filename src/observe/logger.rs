@@ -56,7 +56,12 @@ impl Drop for LogGuard {
 }
 
 /// Starts the process's log. Called once, in `main`.
-pub fn start_log(level: Level, format: LogFormat, target: LogTarget, clock: Clock) -> std::io::Result<LogGuard> {
+pub fn start_log(
+    level: Level,
+    format: LogFormat,
+    target: LogTarget,
+    clock: Clock,
+) -> std::io::Result<LogGuard> {
     let (lines, incoming) = bounded(LINES_MAX);
     let writer = thread::Builder::new().name("log".into()).spawn(move || write_lines(&incoming, target))?;
     let layer = LineLayer { lines: lines.clone(), format, level, clock };
@@ -245,7 +250,8 @@ mod tests {
     #[test]
     fn strangers_text_cannot_break_a_line() {
         let hostile = "550 no\r\nlevel=error msg=\"forged\"";
-        let line = logged(LogFormat::Logfmt, || tracing::info!(event = "deferred", id = "0a", reply = hostile));
+        let line =
+            logged(LogFormat::Logfmt, || tracing::info!(event = "deferred", id = "0a", reply = hostile));
         assert_eq!(
             line,
             "time=2026-11-18T11:06:40.123Z level=info event=deferred id=0a \
@@ -257,7 +263,10 @@ mod tests {
     fn json_lines_are_json() {
         let line = logged(LogFormat::Json, || tracing::warn!(event = "x", size = 5_u64, text = "a\u{1}\"b"));
         let value: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
-        assert_eq!((&value["event"], &value["size"], &value["text"]), (&"x".into(), &5.into(), &"a\u{1}\"b".into()));
+        assert_eq!(
+            (&value["event"], &value["size"], &value["text"]),
+            (&"x".into(), &5.into(), &"a\u{1}\"b".into())
+        );
     }
 
     #[test]

@@ -14,9 +14,15 @@ macro_rules! metrics {
 }
 
 macro_rules! describe {
-    (counter $const:ident, $help:literal) => { describe_counter!($const, $help) };
-    (gauge $const:ident, $help:literal) => { describe_gauge!($const, $help) };
-    (histogram $const:ident, $help:literal) => { describe_histogram!($const, $help) };
+    (counter $const:ident, $help:literal) => {
+        describe_counter!($const, $help)
+    };
+    (gauge $const:ident, $help:literal) => {
+        describe_gauge!($const, $help)
+    };
+    (histogram $const:ident, $help:literal) => {
+        describe_histogram!($const, $help)
+    };
 }
 
 metrics! {

@@ -148,7 +148,9 @@ impl Connection {
                 Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
                 Ok(ClientEvent::Ready) => {}
                 // a connection kept open that dies at the first word was dead before it
-                Err(_) if !heard && self.transactions > 1 && self.input.is_empty() => return Transacted::Untouched,
+                Err(_) if !heard && self.transactions > 1 && self.input.is_empty() => {
+                    return Transacted::Untouched;
+                }
                 Err(error) => return self.lost(&error),
             }
         }
@@ -196,8 +198,9 @@ impl Connection {
                     let piece = file.read(PIECE_OCTETS);
                     (file, piece)
                 };
-                let (rest, piece) =
-                    tokio::task::spawn_blocking(read).await.map_err(|_| SendError::Body(StoreError::Closed))?;
+                let (rest, piece) = tokio::task::spawn_blocking(read)
+                    .await
+                    .map_err(|_| SendError::Body(StoreError::Closed))?;
                 let piece: Bytes = piece.map_err(SendError::Body)?;
                 if piece.is_empty() {
                     break;

@@ -96,8 +96,16 @@ impl Deps {
             return true;
         }
         match ip.to_canonical() {
-            IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_unspecified() || v4.is_link_local() || v4.is_broadcast() || v4.is_multicast()),
-            IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast()),
+            IpAddr::V4(v4) => {
+                !(v4.is_loopback()
+                    || v4.is_unspecified()
+                    || v4.is_link_local()
+                    || v4.is_broadcast()
+                    || v4.is_multicast())
+            }
+            IpAddr::V6(v6) => {
+                !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
+            }
         }
     }
 }

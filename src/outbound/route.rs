@@ -57,7 +57,8 @@ mod tests {
             via: via.parse().expect("an address"),
         };
         let routes = Routes(vec![route("*.example.net", "192.0.2.1:26"), route("*", "192.0.2.2:25")]);
-        let via = |domain: &str| routes.fixed(&Domain::parse(domain).expect("a domain")).map(|via| via.port());
+        let via =
+            |domain: &str| routes.fixed(&Domain::parse(domain).expect("a domain")).map(|via| via.port());
         assert_eq!((via("a.example.net"), via("example.net")), (Some(26), Some(25)));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::Deps;
 use super::connection::{Connection, Transacted};
 use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::route::Route;
 use super::settle::{Attempt, Circumstances, settle};
-use super::Deps;
 use crate::mail::{Address, EnhancedStatus, Outcome, Reply};
 use crate::queue::{self, Leased};
 use crate::smtp::Outgoing;
@@ -23,7 +23,12 @@ pub(super) enum Ended {
 }
 
 /// Runs a session to its end. `opened` is called when it is up.
-pub(super) async fn run(deps: Arc<Deps>, route: Route, lane: Arc<Lane>, opened: impl FnOnce() + Send) -> Ended {
+pub(super) async fn run(
+    deps: Arc<Deps>,
+    route: Route,
+    lane: Arc<Lane>,
+    opened: impl FnOnce() + Send,
+) -> Ended {
     let settings = &deps.settings;
     // never closed: there is always a place in the end
     let _place = deps.connections.acquire().await;

@@ -146,8 +146,15 @@ mod tests {
     /// tells what is in the queue then: `domain: recipients (attempts) @due`, and the outcomes.
     async fn check(from: ReversePath, expires: u64, codes: &[u16]) -> (Vec<String>, Vec<&'static str>) {
         let parts = (Box::new(MemoryLog::new()), Arc::new(LossyDisk::new()), Arc::new(MemoryIndex::new()));
-        let (store, _) = Store::open_on(parts.0, parts.1, parts.2, WriterSettings::default(), Clock::System, Box::new(|_| {}))
-            .expect("opens");
+        let (store, _) = Store::open_on(
+            parts.0,
+            parts.1,
+            parts.2,
+            WriterSettings::default(),
+            Clock::System,
+            Box::new(|_| {}),
+        )
+        .expect("opens");
         let to = |number: usize| Address::parse(&format!("u{number}@there.example")).expect("an address");
         let envelope = Envelope {
             id: MessageId::from_u64(1),
@@ -162,16 +169,29 @@ mod tests {
         };
         let mut batch = Batch::new();
         let body = NewBody::Octets(Bytes::from_static(b"hi"));
-        queue::enqueue(&mut batch, vec![(envelope, Timestamp::from_millis(NOW))], body, Timestamp::from_millis(expires));
+        queue::enqueue(
+            &mut batch,
+            vec![(envelope, Timestamp::from_millis(NOW))],
+            body,
+            Timestamp::from_millis(expires),
+        );
         store.commit(batch).await.expect("commits");
         let read = |domain: &str| {
             let domain = Domain::parse(domain).expect("a domain");
             let now = Timestamp::from_millis(u64::MAX / 2);
-            PageRequest { domain, now, after: None, copies_max: 10 }.read(store.reader(), &Leases::default()).expect("reads").leased
+            PageRequest { domain, now, after: None, copies_max: 10 }
+                .read(store.reader(), &Leases::default())
+                .expect("reads")
+                .leased
         };
         let queued = read("there.example").remove(0).queued;
         let verdicts: Vec<Reply> = codes.iter().map(|code| reply(*code)).collect();
-        let attempt = Attempt { queued: &queued, verdicts: &verdicts, remote: Some("mx.example"), content: Some(b"hi") };
+        let attempt = Attempt {
+            queued: &queued,
+            verdicts: &verdicts,
+            remote: Some("mx.example"),
+            content: Some(b"hi"),
+        };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");
         let settlement = settle(
@@ -211,7 +231,13 @@ mod tests {
         let later = NOW + 500_000;
         for (from, expires, codes, queue, outcomes) in [
             (sender(), later, vec![250, 250], vec![], vec!["delivered", "delivered"]),
-            (sender(), later, vec![250, 450], vec!["there.example: u1 (1) @1100000"], vec!["delivered", "deferred"]),
+            (
+                sender(),
+                later,
+                vec![250, 450],
+                vec!["there.example: u1 (1) @1100000"],
+                vec!["delivered", "deferred"],
+            ),
             (sender(), later, vec![550], vec!["here.example: s (0) @1000000"], vec!["bounced"]),
             (
                 sender(),
@@ -225,7 +251,10 @@ mod tests {
             (sender(), NOW + 50_000, vec![450], vec!["there.example: u0 (1) @1050000"], vec!["deferred"]),
             (sender(), NOW, vec![450], vec!["here.example: s (0) @1000000"], vec!["bounced"]),
         ] {
-            assert_eq!(check(from, expires, &codes).await, (queue.into_iter().map(str::to_owned).collect(), outcomes));
+            assert_eq!(
+                check(from, expires, &codes).await,
+                (queue.into_iter().map(str::to_owned).collect(), outcomes)
+            );
         }
     }
 }

@@ -98,7 +98,13 @@ fn earlier(known: Option<Timestamp>, due: Timestamp) -> Option<Timestamp> {
 }
 
 /// Looks again, now that nobody else can settle it: the scan may have seen an old row.
-fn take(reader: &Reader, key: &[u8], place: &keys::Place<'_>, lease: Lease, page: &mut Page) -> Result<(), StoreError> {
+fn take(
+    reader: &Reader,
+    key: &[u8],
+    place: &keys::Place<'_>,
+    lease: Lease,
+    page: &mut Page,
+) -> Result<(), StoreError> {
     let message_key = keys::message(place.id);
     let Some(row) = reader.get(&message_key)? else { return Ok(()) };
     let queued = record::decode(place.id, &row.value)?;
@@ -109,7 +115,8 @@ fn take(reader: &Reader, key: &[u8], place: &keys::Place<'_>, lease: Lease, page
     let mut leased = Leased { queued, lease, body: None };
     let owner = leased.queued.body_key();
     let body = if *owner == *message_key { Some(row) } else { reader.get(&owner)? };
-    let small = body.filter(|row| row.blob.is_some_and(|blob| blob.len_octets() <= BODY_WITH_PAGE_MAX_OCTETS));
+    let small =
+        body.filter(|row| row.blob.is_some_and(|blob| blob.len_octets() <= BODY_WITH_PAGE_MAX_OCTETS));
     match small.map_or(Ok(None), |row| reader.body(&owner, &row)) {
         Ok(Some(BodyReader::Octets(octets))) => leased.body = Some(octets),
         Ok(_) => {}
@@ -150,7 +157,8 @@ pub(super) fn sum_counters(reader: &Reader, prefix: &[u8]) -> Result<u64, StoreE
         let rows = reader.scan(Bound::Excluded(&from), &end, SCAN_ROWS)?;
         let Some((last, _)) = rows.last() else { return Ok(sum) };
         from = last.to_vec();
-        sum += rows.iter().map(|(_, row)| row.value[..].try_into().map_or(0, u64::from_le_bytes)).sum::<u64>();
+        sum +=
+            rows.iter().map(|(_, row)| row.value[..].try_into().map_or(0, u64::from_le_bytes)).sum::<u64>();
     }
 }
 
@@ -194,7 +202,12 @@ mod tests {
     async fn a_page_holds_what_is_due_and_not_leased_in_order_of_due() {
         for memtable_octets in [1, usize::MAX] {
             let store = store(memtable_octets);
-            for (id, to, due) in [(1, "x@d.example", 30), (2, "y@d.example", 10), (3, "z@e.example", 5), (4, "x@d.example", 99)] {
+            for (id, to, due) in [
+                (1, "x@d.example", 30),
+                (2, "y@d.example", 10),
+                (3, "z@e.example", 5),
+                (4, "x@d.example", 99),
+            ] {
                 let mut batch = Batch::new();
                 add(&mut batch, id, to, due);
                 store.commit(batch).await.expect("commits");
@@ -203,7 +216,8 @@ mod tests {
             let first = request(50, None, 1).read(store.reader(), &leases).expect("reads");
             assert_eq!(ids(&first), [2]);
             assert_eq!(first.leased[0].body.as_deref(), Some(b"body of 2".as_slice()));
-            let second = request(50, first.paged.after.clone(), 10).read(store.reader(), &leases).expect("reads");
+            let second =
+                request(50, first.paged.after.clone(), 10).read(store.reader(), &leases).expect("reads");
             assert_eq!((ids(&second), second.paged.next_due), (vec![1], Some(Timestamp::from_millis(99))));
             let again = request(50, None, 10).read(store.reader(), &leases).expect("reads");
             assert_eq!(ids(&again), [] as [u64; 0], "all leased");
@@ -244,7 +258,10 @@ mod tests {
         let first = &page.leased[0];
         assert_eq!(first.body.as_deref(), Some(b"shared".as_slice()));
         let owner = first.queued.body_key();
-        for (left, copy) in [(true, &first.queued), (false, &Queued { shared_body: first.queued.shared_body, ..queued(2, "x@e.example", 10) })] {
+        for (left, copy) in [
+            (true, &first.queued),
+            (false, &Queued { shared_body: first.queued.shared_body, ..queued(2, "x@e.example", 10) }),
+        ] {
             let mut batch = Batch::new();
             super::super::remove(&mut batch, copy);
             store.commit(batch).await.expect("commits");

@@ -171,9 +171,9 @@ impl Arrivals {
     pub fn header_values(&self, name: &str) -> HashSet<String> {
         let value = |message: &[u8]| {
             let end = memchr::memmem::find(message, b"\r\n\r\n").unwrap_or(message.len());
-            let header = String::from_utf8_lossy(&message[..end]).into_owned();
-            let line = header.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned()));
-            line
+            let header = String::from_utf8_lossy(&message[..end]);
+            let of_name = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned());
+            header.lines().find_map(of_name)
         };
         self.messages.iter().filter_map(|(content, _)| value(content)).collect()
     }

@@ -187,7 +187,11 @@ fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandError> {
 fn parse_size(value: &str) -> Result<u64, CommandError> {
     let digits = !value.is_empty() && value.len() <= 20 && value.bytes().all(|digit| digit.is_ascii_digit());
     // twenty digits may exceed u64: too large is then all that matters
-    if digits { Ok(value.parse().unwrap_or(u64::MAX)) } else { Err(CommandError::syntax("SIZE needs a number")) }
+    if digits {
+        Ok(value.parse().unwrap_or(u64::MAX))
+    } else {
+        Err(CommandError::syntax("SIZE needs a number"))
+    }
 }
 
 fn parse_body(value: &str) -> Result<BodyKind, CommandError> {

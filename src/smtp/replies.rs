@@ -87,7 +87,8 @@ impl ReplyReader {
 
     fn finish(&mut self) -> WholeReply {
         let ReplyReader { code, lines, .. } = std::mem::take(self);
-        let enhanced = lines.first().and_then(|line| EnhancedStatus::parse_prefix(line)).map(|(code, _)| code);
+        let enhanced =
+            lines.first().and_then(|line| EnhancedStatus::parse_prefix(line)).map(|(code, _)| code);
         let bare = |line: &str| match EnhancedStatus::parse_prefix(line) {
             Some((code, rest)) if Some(code) == enhanced => rest.to_owned(),
             _ => line.to_owned(),
@@ -117,7 +118,10 @@ mod tests {
         for (input, want) in [
             ("250 ok\r\n", "250 ok"),
             ("250\r\n", "250 "),
-            ("550-5.1.1 The account\r\n550-5.1.1 does not\r\n550 5.1.1 exist\r\n", "550 5.1.1 The account does not exist"),
+            (
+                "550-5.1.1 The account\r\n550-5.1.1 does not\r\n550 5.1.1 exist\r\n",
+                "550 5.1.1 The account does not exist",
+            ),
             ("421 4.7.0 go\u{7}away\r\n", "421 4.7.0 go?away"),
             ("250 bare lf\n", "250 bare lf"),
         ] {

@@ -345,11 +345,20 @@ impl Server {
 
     fn break_off(&mut self, error: LineError) -> Next {
         // what follows may be read one way by us and another way by others: no more of it
-        self.close(&Reply::new(500, EnhancedStatus::new(5, 5, 2), format!("{error}; lines must end in CRLF")));
+        self.close(&Reply::new(
+            500,
+            EnhancedStatus::new(5, 5, 2),
+            format!("{error}; lines must end in CRLF"),
+        ));
         Next::Close
     }
 
-    fn complain_about(&mut self, code: u16, (class, subject, detail): (u8, u16, u16), text: &str) -> Option<Next> {
+    fn complain_about(
+        &mut self,
+        code: u16,
+        (class, subject, detail): (u8, u16, u16),
+        text: &str,
+    ) -> Option<Next> {
         self.complain(Reply::new(code, EnhancedStatus::new(class, subject, detail), text))
     }
 
@@ -425,7 +434,8 @@ mod tests {
 
     #[test]
     fn a_session_by_the_book() {
-        let input = "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n..\r\n.\r\nQUIT\r\n";
+        let input =
+            "EHLO c\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nhi\r\n..\r\n.\r\nQUIT\r\n";
         assert_eq!(codes(input), (vec![220, 250, 250, 250, 354, 250, 221], vec!["hi\r\n.\r\n".to_owned()]));
     }
 

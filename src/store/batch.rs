@@ -107,7 +107,12 @@ impl Batch {
     }
 
     /// Adds a row under a key that was never used before.
-    pub fn insert(&mut self, key: impl Into<Key>, value: impl Into<Bytes>, body: Option<NewBody>) -> &mut Self {
+    pub fn insert(
+        &mut self,
+        key: impl Into<Key>,
+        value: impl Into<Bytes>,
+        body: Option<NewBody>,
+    ) -> &mut Self {
         self.push(Op::Insert { key: key.into(), value: value.into(), body })
     }
 

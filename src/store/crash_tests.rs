@@ -149,7 +149,8 @@ impl World {
 
     fn count(&mut self, batch: &mut Batch, model: &mut Model) {
         let key = [b'c', self.rng.u8(..3)].to_vec();
-        let before = model.get(&key).map_or(0, |(value, _)| u64::from_le_bytes(value[..].try_into().expect("u64")));
+        let before =
+            model.get(&key).map_or(0, |(value, _)| u64::from_le_bytes(value[..].try_into().expect("u64")));
         let delta = if before > 0 && self.rng.bool() { -1 } else { 1 };
         batch.add(key.clone(), delta);
         match before.saturating_add_signed(delta) {
@@ -314,7 +315,11 @@ impl World {
         let seen = self.seen()?;
         for key in seen.keys() {
             match key[0] {
-                b'a' => batch.push(Op::AlarmMove { name: Bytes::copy_from_slice(&key[1..]), seen: u64::MAX, to: None }),
+                b'a' => batch.push(Op::AlarmMove {
+                    name: Bytes::copy_from_slice(&key[1..]),
+                    seen: u64::MAX,
+                    to: None,
+                }),
                 _ => batch.delete(key.clone()),
             };
         }
@@ -329,7 +334,10 @@ impl World {
             let mut empty = Batch::new();
             empty.delete(*b"x");
             let writer = self.writer.as_mut().expect("open");
-            writer.commit(&[&filler], true).and_then(|_| writer.commit(&[&empty], true)).map_err(|e| e.to_string())?;
+            writer
+                .commit(&[&filler], true)
+                .and_then(|_| writer.commit(&[&empty], true))
+                .map_err(|e| e.to_string())?;
         }
         let (segments, live) = self.writer.as_ref().expect("open").sizes();
         // files of refused messages go at the next start: until then their group might come back
@@ -410,9 +418,8 @@ fn first_failure(seeds: std::ops::Range<u64>, defect: Defect) -> Option<(u64, St
 fn what_was_acknowledged_survives_every_crash() {
     let range = std::env::var("BARID_SEEDS").ok();
     let range = range.as_deref().and_then(|range| range.split_once('-'));
-    let (from, to) = range.map_or((0, 10_000), |(from, to)| {
-        (from.parse().expect("a number"), to.parse().expect("a number"))
-    });
+    let (from, to) = range
+        .map_or((0, 10_000), |(from, to)| (from.parse().expect("a number"), to.parse().expect("a number")));
     if let Some((seed, why)) = first_failure(from..to, Defect::None) {
         panic!("seed {seed}: {why}");
     }

@@ -65,7 +65,10 @@ impl SegmentHeader {
         let number = cursor.u32()?;
         let continues = Position { segment: cursor.u32()?, offset: cursor.u32()? };
         let covered = octets.len() - cursor.0.len();
-        if magic != SEGMENT_MAGIC || version != SEGMENT_VERSION || cursor.u32()? != crc32c::crc32c(&octets[..covered]) {
+        if magic != SEGMENT_MAGIC
+            || version != SEGMENT_VERSION
+            || cursor.u32()? != crc32c::crc32c(&octets[..covered])
+        {
             return Err(StoreError::damaged("a segment header"));
         }
         Ok(SegmentHeader { log_id, number, first_seq, continues })
@@ -188,7 +191,12 @@ mod tests {
 
     #[test]
     fn a_segment_header_reads_back_and_notices_every_flipped_bit() {
-        let header = SegmentHeader { log_id: 9, number: 3, first_seq: 77, continues: Position { segment: 1, offset: 8192 } };
+        let header = SegmentHeader {
+            log_id: 9,
+            number: 3,
+            first_seq: 77,
+            continues: Position { segment: 1, offset: 8192 },
+        };
         let octets = header.encode();
         assert_eq!(octets.len(), SEGMENT_HEADER_OCTETS);
         assert_eq!(SegmentHeader::decode(&octets).ok(), Some(header));

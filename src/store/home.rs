@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+use super::Settings;
 use super::disk::{Disk, RealDisk};
 use super::error::StoreError;
 use super::index::Index;
@@ -26,13 +27,15 @@ use super::reader::{BodyReader, Reader};
 use super::segments::SegmentLog;
 use super::sled_index::SledIndex;
 use super::writer::{Writer, WriterSettings};
-use super::Settings;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Rows looked at in one scan.
 const CHECK_ROWS: usize = 512;
 /// A body file is read in pieces of this size.
 const CHECK_OCTETS: usize = 1 << 20;
+
+/// What a store is put together from.
+pub(super) type Parts = (SegmentLog, Arc<dyn Disk>, Arc<dyn Index>);
 
 /// A data directory that this process has to itself.
 pub(super) struct Home {
@@ -53,10 +56,7 @@ impl Home {
     }
 
     /// Opens disk, log and index; the index is emptied first where a power cut may have hurt it.
-    pub(super) fn open_parts(
-        &self,
-        settings: Settings,
-    ) -> Result<(SegmentLog, Arc<dyn Disk>, Arc<dyn Index>), StoreError> {
+    pub(super) fn open_parts(&self, settings: Settings) -> Result<Parts, StoreError> {
         let disk = RealDisk::open(&self.dir).map_err(StoreError::io("opening the data directory"))?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
         let log = SegmentLog::open(disk.clone(), settings.segments)?;
@@ -120,7 +120,11 @@ fn boot_id() -> String {
 }
 
 /// Builds the index anew from the log. `progress` gets the octets read so far.
-pub fn rebuild(dir: &Path, settings: Settings, progress: &mut dyn FnMut(u64)) -> Result<Replayed, StoreError> {
+pub fn rebuild(
+    dir: &Path,
+    settings: Settings,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Replayed, StoreError> {
     let home = Home::enter(dir)?;
     home.forget_index()?;
     let (log, disk, index) = home.open_parts(settings)?;

@@ -169,8 +169,11 @@ mod tests {
 
     #[test]
     fn a_marker_reads_back() {
-        let marker =
-            Marker { seq: 9, at: Position { segment: 2, offset: 4096 }, live: BTreeMap::from([(1, 5), (2, 7)]) };
+        let marker = Marker {
+            seq: 9,
+            at: Position { segment: 2, offset: 4096 },
+            live: BTreeMap::from([(1, 5), (2, 7)]),
+        };
         assert_eq!(Marker::decode(&marker.encode()).expect("decodes"), marker);
         assert!(Marker::decode(&marker.encode()[..17]).is_err());
     }

@@ -128,7 +128,8 @@ impl Log for MemoryLog {
 
 impl LogReader for MemoryLog {
     fn read(&self, at: Position, len: u32) -> Result<Bytes, StoreError> {
-        let index = (at.segment as usize).saturating_sub(1) * SEGMENT_GROUPS + at.offset as usize / GROUP_SPAN;
+        let index =
+            (at.segment as usize).saturating_sub(1) * SEGMENT_GROUPS + at.offset as usize / GROUP_SPAN;
         let state = self.state();
         let group = state.groups.get(index).and_then(Option::as_ref);
         let (_, octets) = group.ok_or_else(|| StoreError::damaged("a freed segment was read"))?;

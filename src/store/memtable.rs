@@ -73,7 +73,11 @@ impl Memtable {
         self.slots.iter()
     }
 
-    pub(super) fn range<'a>(&'a self, from: Bound<&'a [u8]>, to: Bound<&'a [u8]>) -> impl Iterator<Item = (&'a Key, &'a Slot)> {
+    pub(super) fn range<'a>(
+        &'a self,
+        from: Bound<&'a [u8]>,
+        to: Bound<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Slot)> {
         let empty = matches!((from, to), (Bound::Included(a), Bound::Excluded(b)) | (Bound::Excluded(a), Bound::Excluded(b)) if a >= b);
         (!empty).then(|| self.slots.range::<[u8], _>((from, to))).into_iter().flatten()
     }

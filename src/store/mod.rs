@@ -119,7 +119,8 @@ impl Store {
     ) -> Result<(Self, Replayed), StoreError> {
         let home = home::Home::enter(dir)?;
         let (log, disk, index) = home.open_parts(settings)?;
-        let (writer, report) = Writer::open(Box::new(log), disk.clone(), index.clone(), settings.writer, progress)?;
+        let (writer, report) =
+            Writer::open(Box::new(log), disk.clone(), index.clone(), settings.writer, progress)?;
         home.mark_running()?;
         Ok((Self::start(writer, disk, index, clock, alarms, Some(home))?, report))
     }

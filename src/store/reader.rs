@@ -101,7 +101,12 @@ impl Reader {
     }
 
     /// One look at the memtables and the index; where the memtables were cut off, the key at the cut.
-    fn scan_once(&self, from: Bound<&[u8]>, to: &[u8], limit: usize) -> Result<(Rows, Option<Key>), StoreError> {
+    fn scan_once(
+        &self,
+        from: Bound<&[u8]>,
+        to: &[u8],
+        limit: usize,
+    ) -> Result<(Rows, Option<Key>), StoreError> {
         if matches!(from, Bound::Included(start) | Bound::Excluded(start) if start >= to) {
             return Ok((Vec::new(), None));
         }
@@ -149,7 +154,9 @@ impl Reader {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         let tables = [Some(&view.active), view.frozen.as_deref()];
         let recent = tables.into_iter().flatten().flat_map(|table| table.range(range.0, range.1));
-        let recent = recent.filter_map(|(key, slot)| Some((key.clone(), slot.row.clone()?))).max_by(|a, b| a.0.cmp(&b.0));
+        let recent = recent
+            .filter_map(|(key, slot)| Some((key.clone(), slot.row.clone()?)))
+            .max_by(|a, b| a.0.cmp(&b.0));
         Ok(recent.into_iter().chain(indexed).max_by(|a, b| a.0.cmp(&b.0)))
     }
 

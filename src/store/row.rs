@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn a_row_reads_back_as_it_was_written() {
         let at = Position { segment: 7, offset: 4096 };
-        for blob in [None, Some(Blob::Log { at, len: 9, crc: 3 }), Some(Blob::File { len: 1 << 33, crc: 5 })] {
+        for blob in [None, Some(Blob::Log { at, len: 9, crc: 3 }), Some(Blob::File { len: 1 << 33, crc: 5 })]
+        {
             let row = Row { home: 7, blob, value: Bytes::from_static(b"value"), cached: None };
             let back = Row::decode(&row.encode()).expect("decodes");
             assert_eq!((back.home, back.blob, back.value), (row.home, row.blob, row.value));
@@ -167,7 +168,8 @@ mod tests {
     #[test]
     fn a_cut_row_is_damage_and_no_panic() {
         let at = Position { segment: 7, offset: 4096 };
-        let row = Row { home: 7, blob: Some(Blob::Log { at, len: 9, crc: 3 }), value: Bytes::new(), cached: None };
+        let row =
+            Row { home: 7, blob: Some(Blob::Log { at, len: 9, crc: 3 }), value: Bytes::new(), cached: None };
         let whole = row.encode();
         for cut in 0..whole.len() {
             assert!(Row::decode(&whole[..cut]).is_err(), "cut at {cut}");

@@ -202,13 +202,17 @@ impl SegmentLog {
             if segment.end.is_some_and(|end| offset >= end) {
                 break;
             }
-            if let Some(group) = frame::read_group(&*segment.file, self.log_id, number, offset, segment.size)? {
+            if let Some(group) = frame::read_group(&*segment.file, self.log_id, number, offset, segment.size)?
+            {
                 let end = offset + frame::framed_octets(group.octets.len()) as u32;
                 if group.seq >= self.next_seq {
                     self.note_gap(group.seq, report);
                     let place = Appended {
                         seq: group.seq,
-                        start: Position { segment: number, offset: offset + frame::GROUP_HEADER_OCTETS as u32 },
+                        start: Position {
+                            segment: number,
+                            offset: offset + frame::GROUP_HEADER_OCTETS as u32,
+                        },
                         end: Position { segment: number, offset: end },
                     };
                     visit(LoggedGroup { place, octets: &group.octets })?;
@@ -220,8 +224,14 @@ impl SegmentLog {
                 continue;
             }
             let limit = segment.end.unwrap_or(u32::try_from(segment.size).unwrap_or(u32::MAX));
-            let next =
-                frame::find_group(&*segment.file, self.log_id, number, offset + ALIGN_OCTETS, limit, self.next_seq)?;
+            let next = frame::find_group(
+                &*segment.file,
+                self.log_id,
+                number,
+                offset + ALIGN_OCTETS,
+                limit,
+                self.next_seq,
+            )?;
             match next.or(segment.end) {
                 Some(next) => {
                     self.set_aside(number, &*segment.file, offset, next);
@@ -342,10 +352,13 @@ impl LogReader for Files {
     fn read_segment(&self, number: u32, visit: Visit<'_>) -> Result<(), StoreError> {
         let segment = self.segment(number)?;
         let mut offset = FIRST_GROUP_OFFSET;
-        let end = segment.end.ok_or_else(|| StoreError::damaged(format!("segment {number} is still written")))?;
+        let end =
+            segment.end.ok_or_else(|| StoreError::damaged(format!("segment {number} is still written")))?;
         while offset < end {
-            let Some(group) = frame::read_group(&*segment.file, self.log_id, number, offset, segment.size)? else {
-                let next = frame::find_group(&*segment.file, self.log_id, number, offset + ALIGN_OCTETS, end, 0)?;
+            let Some(group) = frame::read_group(&*segment.file, self.log_id, number, offset, segment.size)?
+            else {
+                let next =
+                    frame::find_group(&*segment.file, self.log_id, number, offset + ALIGN_OCTETS, end, 0)?;
                 offset = next.unwrap_or(end);
                 continue;
             };

@@ -53,7 +53,7 @@ fn decode(key: &[u8], value: &[u8]) -> Result<(Key, Row), StoreError> {
 }
 
 /// Rows' keys sort behind the marker.
-fn behind_marker<'a>(from: Bound<&'a [u8]>) -> Bound<&'a [u8]> {
+fn behind_marker(from: Bound<&[u8]>) -> Bound<&[u8]> {
     match from {
         Bound::Unbounded => Bound::Excluded(MARKER_KEY),
         bounded => bounded,
@@ -75,7 +75,8 @@ impl Index for SledIndex {
     fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Rows, StoreError> {
         self.with(|db| {
             let rows = db.range::<&[u8], _>((behind_marker(from), to)).take(limit);
-            rows.map(|row| row.map_err(StoreError::from).and_then(|(key, value)| decode(&key, &value))).collect()
+            rows.map(|row| row.map_err(StoreError::from).and_then(|(key, value)| decode(&key, &value)))
+                .collect()
         })
     }
 

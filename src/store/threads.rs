@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, select, select_biased};
 
+use super::AlarmSink;
 use super::batch::{Batch, Haste};
 use super::compact;
 use super::error::StoreError;
@@ -15,7 +16,6 @@ use super::index::{Index, Marker};
 use super::meters::Meters;
 use super::reader::Reader;
 use super::writer::{FlushJob, GROUP_GOAL_OCTETS, Writer};
-use super::AlarmSink;
 use crate::clock::Clock;
 
 /// Batches that may wait for the writer.

@@ -120,8 +120,19 @@ impl Writer {
         let durable = Marker::default();
         let view = Arc::new(RwLock::new(view));
         let group = GroupBuilder::default();
-        let writer =
-            Writer { log, disk, index, view, settings, group, live, end, octets_since_freeze: 0, applied, durable };
+        let writer = Writer {
+            log,
+            disk,
+            index,
+            view,
+            settings,
+            group,
+            live,
+            end,
+            octets_since_freeze: 0,
+            applied,
+            durable,
+        };
         body::remove_orphans(&*writer.disk, &|key| writer.exists(key))?;
         Ok((writer, report))
     }
@@ -200,7 +211,8 @@ impl Writer {
                     Body::New(octets) => {
                         let (offset, crc) = places.get(&key).copied().unwrap_or_default();
                         let at = Position { offset: start.offset + offset as u32, ..start };
-                        let room = view.active.cached_octets() + octets.len() <= self.settings.body_cache_octets;
+                        let room =
+                            view.active.cached_octets() + octets.len() <= self.settings.body_cache_octets;
                         (Some(Blob::Log { at, len: octets.len() as u32, crc }), room.then_some(octets))
                     }
                 };

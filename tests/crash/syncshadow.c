@@ -15,7 +15,7 @@
  * octets or names. Inodes that lose a name are held open, so that their numbers are not given out
  * again while the process lives.
  *
- *   SHADOW_IGNORE   "log/[*].seg:log/": syncs that are made but not stored; a planted defect, to prove
+ *   SHADOW_IGNORE   "log/??????????.seg:log/": syncs that are made but not stored; a planted defect, to prove
  *                   that losses are noticed. Shell patterns relative to the root; directories end in /
  *   SHADOW_STRAY    per mille of writes of which some blocks reach the store without any sync, as a
  *                   disk may do of its own accord

@@ -48,10 +48,9 @@ is_listening() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 # nobody behind it, and never the same one twice.
 NEXT_PORT=$((20000 + RANDOM % 8000))
 free_port() {
-  local -n port=$1
-  port=$NEXT_PORT
-  while is_listening "127.0.0.1:$port"; do port=$((port + 1)); done
-  NEXT_PORT=$((port + 1))
+  while is_listening "127.0.0.1:$NEXT_PORT"; do NEXT_PORT=$((NEXT_PORT + 1)); done
+  printf -v "$1" '%d' "$NEXT_PORT"
+  NEXT_PORT=$((NEXT_PORT + 1))
 }
 
 # start NAME COMMAND...: runs it beside the case, its output in NAME.log; sets

@@ -1,5 +1,5 @@
 //! A built relay in a directory of its own, with a DNS and destinations beside it.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::expect_used, dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -47,7 +47,8 @@ pub struct World {
 impl World {
     /// Domains `*.test` with their behaviours; `mx.NAME` is their host.
     pub async fn build(behaviours: &[(&str, Behaviour)]) -> Self {
-        let mut zone = Zone::new().mx("sender.test", 10, "mx.sender.test").a("mx.sender.test", Ipv4Addr::LOCALHOST);
+        let mut zone =
+            Zone::new().mx("sender.test", 10, "mx.sender.test").a("mx.sender.test", Ipv4Addr::LOCALHOST);
         let mut by_domain = HashMap::new();
         for (name, behaviour) in behaviours {
             let host = format!("mx.{name}");
@@ -233,7 +234,8 @@ impl Relay {
     pub fn get(&self, path: &str) -> (u16, String) {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(self.admin).expect("connects");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("written");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("read");
         let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
@@ -250,11 +252,8 @@ impl Relay {
     pub async fn terminate(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-        let status = {
-            let child = &mut self.child;
-            eventually("the end of the relay", || child.try_wait().expect("waits")).await
-        };
-        status
+        let child = &mut self.child;
+        eventually("the end of the relay", || child.try_wait().expect("waits")).await
     }
 }
 

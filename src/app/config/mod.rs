@@ -103,7 +103,11 @@ impl Checker<'_> {
         match Domain::parse(text) {
             Ok(domain) => Some(domain),
             Err(error) => {
-                self.fault(text, key, format!("`{text}`: {error}; write a host name such as \"relay.example.org\""));
+                self.fault(
+                    text,
+                    key,
+                    format!("`{text}`: {error}; write a host name such as \"relay.example.org\""),
+                );
                 None
             }
         }
@@ -193,17 +197,22 @@ impl Checker<'_> {
         for text in &client.networks {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(Into::into)) {
                 Ok(network) => networks.push(network),
-                Err(_) => self.fault(text, "client.networks", format!(
-                    "`{text}` is no network; write \"192.0.2.0/24\", \"2001:db8::/32\" or an address"
-                )),
+                Err(_) => self.fault(
+                    text,
+                    "client.networks",
+                    format!(
+                        "`{text}` is no network; write \"192.0.2.0/24\", \"2001:db8::/32\" or an address"
+                    ),
+                ),
             }
         }
         let class = Class::ALL.into_iter().find(|class| class.as_str() == client.class);
         if class.is_none() {
-            self.fault(&client.class, "client.class", format!(
-                "`{}` is no class; one of transactional, normal, bulk",
-                client.class
-            ));
+            self.fault(
+                &client.class,
+                "client.class",
+                format!("`{}` is no class; one of transactional, normal, bulk", client.class),
+            );
         }
         let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
         Some(Client { name: name?, networks, sender_domains, class: class? })
@@ -287,7 +296,10 @@ sender_domains = ["*"]
         for (text, want) in [
             ("hostname = 5", "f: line 1: "),
             ("hostname = \"a.example\"\nhostnam = 1\n", "f: line 2: unknown field"),
-            ("hostname = \"a.example\"\ndata_dir = \"/x\"\n[delivery]\nretry = [\"5 minutes\"]\n", "f: line 4: `5 minutes` is no time span"),
+            (
+                "hostname = \"a.example\"\ndata_dir = \"/x\"\n[delivery]\nretry = [\"5 minutes\"]\n",
+                "f: line 4: `5 minutes` is no time span",
+            ),
         ] {
             let told = Config::parse("f", text).expect_err("is wrong").to_string();
             assert!(told.starts_with(want), "{told}");

@@ -30,7 +30,9 @@ impl Span {
         let number: u64 = number.parse().unwrap_or(0);
         match number.checked_mul(millis) {
             Some(total) if total > 0 => Ok(Span(Duration::from_millis(total))),
-            _ => Err(format!("`{text}` is no time span; write a number and ms, s, m, h or d, such as \"5m\"")),
+            _ => {
+                Err(format!("`{text}` is no time span; write a number and ms, s, m, h or d, such as \"5m\""))
+            }
         }
     }
 }
@@ -48,7 +50,9 @@ impl Size {
         let number: u64 = number.parse().unwrap_or(0);
         match number.checked_mul(octets) {
             Some(total) if total > 0 => Ok(Size(total)),
-            _ => Err(format!("`{text}` is no size; write a number and B, KiB, MiB or GiB, such as \"50MiB\"")),
+            _ => {
+                Err(format!("`{text}` is no size; write a number and B, KiB, MiB or GiB, such as \"50MiB\""))
+            }
         }
     }
 }

@@ -65,7 +65,8 @@ impl Tally {
 pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
     let _log = start_log(tracing::Level::WARN, LogFormat::Logfmt, LogTarget::Nowhere, Clock::System)?;
     let metrics = relay::record_metrics()?;
-    let data = tempfile::Builder::new().prefix("barid-demo-").tempdir().context("making a temporary directory")?;
+    let data =
+        tempfile::Builder::new().prefix("barid-demo-").tempdir().context("making a temporary directory")?;
     run_system(async {
         let tally = Arc::new(Tally::default());
         let world = World::build().await?;
@@ -85,7 +86,10 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
 }
 
 fn introduce(relay: &Relay, world: &World, options: &Options) {
-    println!("A relay with an empty queue, and {} domains with mail hosts of their own:", world.domains().len());
+    println!(
+        "A relay with an empty queue, and {} domains with mail hosts of their own:",
+        world.domains().len()
+    );
     for domain in world.domains() {
         println!("  {:<22} {}", domain.name, domain.mood);
     }
@@ -122,9 +126,17 @@ async fn run(relay: &Relay, world: &World, tally: &Tally, options: &Options) -> 
     bar.finish_and_clear();
     let took = clock.instant().duration_since(started);
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    println!("accepted   {} in {:.2} s, each durable before its 250", options.messages + UNKNOWN_RECIPIENTS, accepted_after.as_secs_f64());
+    println!(
+        "accepted   {} in {:.2} s, each durable before its 250",
+        options.messages + UNKNOWN_RECIPIENTS,
+        accepted_after.as_secs_f64()
+    );
     println!("deferred   {} attempts, tried again", count(&tally.deferred));
-    println!("bounced    {} recipients, {} reports returned to the sender", count(&tally.bounced), world.reports());
+    println!(
+        "bounced    {} recipients, {} reports returned to the sender",
+        count(&tally.bounced),
+        world.reports()
+    );
     println!("duplicates {}", world.duplicates());
     println!("took       {:.2} s", took.as_secs_f64());
     println!("delivered {} of {}", world.good_arrivals(), options.messages);

@@ -78,7 +78,9 @@ impl World {
             zone = zone.mx(domain.name, 10, &host).a(&host, Ipv4Addr::LOCALHOST);
         }
         zone = zone.mx("sender.test", 10, "mx.sender.test").a("mx.sender.test", Ipv4Addr::LOCALHOST);
-        let dns = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(zone)).await.context("starting the DNS")?;
+        let dns = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(zone))
+            .await
+            .context("starting the DNS")?;
         let dns_address = dns.local_addr();
         tokio::spawn(dns.run());
         let remote = RemoteHost::new(Domain::parse("destinations.test")?, behaviours);
@@ -130,7 +132,8 @@ expire_after = "1h"
             let domain = DOMAINS[number as usize % DOMAINS.len()].name;
             letters.extend(letter(&format!("user{number}@{domain}"), &format!("good-{number}")));
             if number % every == every - 1 && lost < unknown {
-                letters.extend(letter(&format!("{UNKNOWN_PREFIX}{lost}@prompt.test"), &format!("lost-{lost}")));
+                letters
+                    .extend(letter(&format!("{UNKNOWN_PREFIX}{lost}@prompt.test"), &format!("lost-{lost}")));
                 lost += 1;
             }
         }

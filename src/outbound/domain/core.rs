@@ -202,7 +202,8 @@ impl Core {
             self.woken = false;
         }
         let is_fresh = self.routed_at.is_some_and(|at| now.since(at) < ROUTE_FRESH_FOR);
-        let (doing, effect) = if is_fresh { (Doing::Asking, Effect::Ask) } else { (Doing::Resolving, Effect::Resolve) };
+        let (doing, effect) =
+            if is_fresh { (Doing::Asking, Effect::Ask) } else { (Doing::Resolving, Effect::Resolve) };
         self.doing = doing;
         vec![effect]
     }

@@ -49,7 +49,9 @@ impl AlarmInbox {
                 state.overflown = true;
             }
         }
-        if !state.noted && let Some(note) = &state.note {
+        if !state.noted
+            && let Some(note) = &state.note
+        {
             note();
             state.noted = true;
         }

@@ -52,7 +52,11 @@ pub(in crate::outbound) struct Path {
 
 impl Path {
     /// Starts a path on the current arbiter.
-    pub(in crate::outbound) fn start(deps: Arc<Deps>, route: Route, retired: Recipient<PathRetired>) -> PathHandle {
+    pub(in crate::outbound) fn start(
+        deps: Arc<Deps>,
+        route: Route,
+        retired: Recipient<PathRetired>,
+    ) -> PathHandle {
         Path::create(|context| {
             // weak: the lane outlives the path in its sessions' hands, and must not keep it alive
             let path: WeakAddr<Path> = context.address().downgrade();
@@ -63,7 +67,14 @@ impl Path {
             };
             let settings = &deps.settings;
             let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
-            Path { core, route, lane: Lane::new(WINDOW_MAX, Box::new(signal)), domains: HashMap::new(), retired, deps }
+            Path {
+                core,
+                route,
+                lane: Lane::new(WINDOW_MAX, Box::new(signal)),
+                domains: HashMap::new(),
+                retired,
+                deps,
+            }
         })
     }
 

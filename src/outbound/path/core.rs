@@ -229,12 +229,19 @@ mod tests {
             [Effect::Down(a.clone(), at(25))]
         );
         assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick, MIDDLE), []);
-        assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE), [Effect::Grant(a.clone(), 9)]);
+        assert_eq!(
+            core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
+            [Effect::Grant(a.clone(), 9)]
+        );
         assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
         // rests twice as long, and tells the domain whose copies were in the lane
         let again = core.handle(at(26), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
         assert_eq!(again, [Effect::ClearLane, Effect::Down(a.clone(), at(56))]);
-        assert_eq!(core.handle(at(26), lane(0, 5, 0), Event::Changed, MIDDLE), [Effect::ClearLane], "a late page");
+        assert_eq!(
+            core.handle(at(26), lane(0, 5, 0), Event::Changed, MIDDLE),
+            [Effect::ClearLane],
+            "a late page"
+        );
         assert_eq!(
             core.handle(at(27), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Down(a, at(56))]
