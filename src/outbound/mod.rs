@@ -11,7 +11,7 @@
 //! knew is in the store or in leases that end by themselves.
 //!
 //! Actors are thin shells round pure cores, all on one arbiter; sessions are tasks on all cores, and
-//! meet their path in a [`lane::Lane`].
+//! meet their path in a lane, a piece of shared memory.
 
 mod connection;
 mod domain;

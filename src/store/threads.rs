@@ -130,6 +130,7 @@ impl Threads {
             gathered: Vec::new(),
             waiting_since: None,
             busy: Busy::default(),
+            stopping: false,
         };
         let writer = spawn("store-write", move || desk.run())?;
         Ok(Threads { requests, reads, ailment, writer })
@@ -199,6 +200,8 @@ struct Desk {
     /// Since when the oldest gathered batch waits.
     waiting_since: Option<Instant>,
     busy: Busy,
+    /// Whether it is time to stop.
+    stopping: bool,
 }
 
 impl Desk {
@@ -221,21 +224,21 @@ impl Desk {
             Some(since) => SOON.saturating_sub(self.clock.instant().duration_since(since)),
             None => Duration::from_secs(1),
         };
-        let first = if self.writer.is_overfull() {
+        if self.writer.is_overfull() {
             // the index must take a table in before more may come
             let event = self.events.recv_timeout(wait).ok();
             event.into_iter().for_each(|event| self.note(event));
-            return true;
-        } else {
-            let (incoming, events) = (&self.incoming, &self.events);
-            select_biased! {
-                recv(events) -> event => {
-                    event.into_iter().for_each(|event| self.note(event));
-                    return true;
-                }
-                recv(incoming) -> request => request,
-                default(wait) => return true,
+            self.refuse_while_failing();
+            return !self.stopping;
+        }
+        let (incoming, events) = (&self.incoming, &self.events);
+        let first = select_biased! {
+            recv(events) -> event => {
+                event.into_iter().for_each(|event| self.note(event));
+                return true;
             }
+            recv(incoming) -> request => request,
+            default(wait) => return true,
         };
         let Ok(first) = first else { return false };
         let mut octets = 0;
@@ -252,6 +255,20 @@ impl Desk {
         }
         self.waiting_since.get_or_insert(self.clock.instant());
         true
+    }
+
+    /// An index that takes nothing in must not keep clients waiting for an answer.
+    fn refuse_while_failing(&mut self) {
+        let Some(ailment) = self.ailment.get() else { return };
+        while let Ok(request) = self.incoming.try_recv() {
+            match request {
+                Request::Stop => self.stopping = true,
+                Request::Commit(Submission { haste: Haste::Now, done, .. }) => {
+                    done(Err(StoreError::Index(ailment.as_str().into())));
+                }
+                Request::Commit(submission) => self.gathered.push(submission),
+            }
+        }
     }
 
     fn is_due(&self) -> bool {
