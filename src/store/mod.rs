@@ -39,6 +39,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod failure_tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -17,8 +17,8 @@
  *
  *   SHADOW_IGNORE   "log/??????????.seg:log/": syncs that are made but not stored; a planted defect, to prove
  *                   that losses are noticed. Shell patterns relative to the root; directories end in /
- *   SHADOW_STRAY    per mille of writes of which some blocks reach the store without any sync, as a
- *                   disk may do of its own accord
+ *   SHADOW_STRAY    per mille of writes of which some blocks, and the names beside the file, reach the
+ *                   store without any sync, as a disk may do of its own accord
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -39,6 +39,8 @@
 
 #define NODES 4096
 #define BLOCK 4096
+/* In place of the number of the system call: the disk does it of its own accord. */
+#define UNASKED -1
 
 struct piece {
     off_t from, to;
@@ -171,9 +173,42 @@ static unsigned dice(void) {
     return (unsigned)(state >> 33);
 }
 
-/* Some blocks of what was just written reach the disk unasked. */
+static long sync_directory(int fd, struct node *node, long call) {
+    char link[64], name[PATH_MAX + 64], temporary[PATH_MAX + 96], *text = NULL;
+    size_t length = 0;
+    struct dirent *entry;
+    pthread_mutex_lock(&node->storing);
+    FILE *out = open_memstream(&text, &length);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    DIR *dir = opendir(link);
+    if (!out || !dir) fail("listing what is synced");
+    while ((entry = readdir(dir))) {
+        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        char type = entry->d_type == DT_DIR ? 'd' : 'f';
+        fprintf(out, "%c %llu %s\n", type, (unsigned long long)entry->d_ino, entry->d_name);
+    }
+    closedir(dir);
+    fclose(out);
+    long outcome = call == UNASKED ? 0 : syscall(call, fd);
+    int saved = errno;
+    if (!outcome) {
+        snprintf(name, sizeof name, "%s/dir/%llu", store, (unsigned long long)node->inode);
+        snprintf(temporary, sizeof temporary, "%s.new", name);
+        int file = (int)syscall(SYS_openat, AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (file < 0) fail(temporary);
+        put(file, text, length, 0);
+        close(file);
+        if (syscall(SYS_renameat, AT_FDCWD, temporary, AT_FDCWD, name)) fail(name);
+    }
+    pthread_mutex_unlock(&node->storing);
+    free(text);
+    errno = saved;
+    return outcome;
+}
+
+/* Some blocks of what was just written reach the disk unasked, and the names beside it. */
 static void stray_off(int fd, struct node *node, off_t from, off_t to) {
-    char block[BLOCK], relative[PATH_MAX + 32];
+    char block[BLOCK], relative[PATH_MAX + 32], parent[2 * PATH_MAX + 64];
     if (!path_of(fd, relative) || is_ignored(relative)) return;
     pthread_mutex_lock(&node->storing);
     int source = readable(fd), target = object(node->inode);
@@ -181,6 +216,21 @@ static void stray_off(int fd, struct node *node, off_t from, off_t to) {
         if (dice() % 2) put(target, block, get(source, block, BLOCK, at), at);
     close(source), close(target);
     pthread_mutex_unlock(&node->storing);
+    char *slash = strrchr(relative, '/');
+    if (slash) slash[1] = 0;
+    else relative[0] = 0;
+    if (is_ignored(relative)) return;
+    snprintf(parent, sizeof parent, "%s/%s", root, relative);
+    int directory = (int)syscall(SYS_openat, AT_FDCWD, parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    struct stat status;
+    if (directory < 0) return;
+    if (!fstat(directory, &status)) {
+        pthread_mutex_lock(&table);
+        struct node *beside = node_of(status.st_ino);
+        pthread_mutex_unlock(&table);
+        sync_directory(directory, beside, UNASKED);
+    }
+    close(directory);
 }
 
 /* Notes a write that has just been made. */
@@ -226,39 +276,6 @@ static void hold(int at, const char *name) {
         if (fd >= 0 && !path_of(fd, relative)) close(fd);
     }
     errno = saved;
-}
-
-static long sync_directory(int fd, struct node *node, long call) {
-    char link[64], name[PATH_MAX + 64], temporary[PATH_MAX + 96], *text = NULL;
-    size_t length = 0;
-    struct dirent *entry;
-    pthread_mutex_lock(&node->storing);
-    FILE *out = open_memstream(&text, &length);
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    DIR *dir = opendir(link);
-    if (!out || !dir) fail("listing what is synced");
-    while ((entry = readdir(dir))) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
-        char type = entry->d_type == DT_DIR ? 'd' : 'f';
-        fprintf(out, "%c %llu %s\n", type, (unsigned long long)entry->d_ino, entry->d_name);
-    }
-    closedir(dir);
-    fclose(out);
-    long outcome = syscall(call, fd);
-    int saved = errno;
-    if (!outcome) {
-        snprintf(name, sizeof name, "%s/dir/%llu", store, (unsigned long long)node->inode);
-        snprintf(temporary, sizeof temporary, "%s.new", name);
-        int file = (int)syscall(SYS_openat, AT_FDCWD, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (file < 0) fail(temporary);
-        put(file, text, length, 0);
-        close(file);
-        if (syscall(SYS_renameat, AT_FDCWD, temporary, AT_FDCWD, name)) fail(name);
-    }
-    pthread_mutex_unlock(&node->storing);
-    free(text);
-    errno = saved;
-    return outcome;
 }
 
 static long sync_file(int fd, struct node *node, long call) {

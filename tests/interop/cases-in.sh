@@ -3,6 +3,7 @@
 
 CASES+=(
   "swaks swaks_content"
+  "swaks-pipelined swaks_content --pipeline"
   "swaks-three-recipients swaks_three_recipients"
   "swaks-not-a-client swaks_not_a_client"
   "swaks-foreign-sender swaks_foreign_sender"
@@ -34,9 +35,10 @@ swaks_send() {
     --data "@$ORIGINAL" "$@"
 }
 
+# swaks_content [OPTIONS]...
 swaks_content() {
   barid_and_sink plain
-  swaks_send sender@sender.test someone@sink.test
+  swaks_send sender@sender.test someone@sink.test "$@"
   arrived "$SINK" 1
   py same "${MESSAGES[0]}" "$ORIGINAL"
   expect "the sender" "$(sink_arguments "${MESSAGES[0]}" Mail | cut -d' ' -f1)" "<sender@sender.test>"

@@ -1,0 +1,136 @@
+//! The running store, threads and all, on parts that fail.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+
+/// An index that takes nothing in while it is told to fail.
+#[derive(Clone, Default)]
+struct Moody {
+    index: MemoryIndex,
+    fails: Arc<AtomicBool>,
+}
+
+impl Index for Moody {
+    fn get(&self, key: &[u8]) -> Result<Option<Row>, StoreError> {
+        self.index.get(key)
+    }
+
+    fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Rows, StoreError> {
+        self.index.scan(from, to, limit)
+    }
+
+    fn last(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Option<(Key, Row)>, StoreError> {
+        self.index.last(from, to)
+    }
+
+    fn take_in(&self, table: &MemtableRef<'_>, marker: &Marker) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(StoreError::Index("as planned".into()));
+        }
+        self.index.take_in(table, marker)
+    }
+
+    fn marker(&self) -> Result<Option<Marker>, StoreError> {
+        self.index.marker()
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.index.checkpoint()
+    }
+
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn octets_on_disk(&self) -> u64 {
+        0
+    }
+}
+
+/// A store whose tables are frozen at every kilobyte.
+fn store(log: MemoryLog, index: Moody) -> Store {
+    let settings = WriterSettings { memtable_octets: 1024, ..WriterSettings::default() };
+    let (log, disk, index) = (Box::new(log), Arc::new(LossyDisk::new()), Arc::new(index));
+    Store::open_on(log, disk, index, settings, Clock::System, Box::new(|_| {})).expect("opens").0
+}
+
+fn row(number: u32) -> Batch {
+    let mut batch = Batch::new();
+    batch.insert([&b"m"[..], &number.to_be_bytes()].concat(), vec![0; 100], None);
+    batch
+}
+
+/// Tries until the answer is what is waited for; gives the rows that were acknowledged.
+async fn put_until(store: &Store, from: u32, wanted: impl Fn(&Result<u64, StoreError>) -> bool) -> Vec<u32> {
+    let mut acknowledged = Vec::new();
+    let tried = tokio::time::timeout(Duration::from_secs(20), async {
+        for number in from.. {
+            let answer = store.commit(row(number)).await;
+            if answer.is_ok() {
+                acknowledged.push(number);
+            }
+            if wanted(&answer) {
+                return;
+            }
+        }
+    });
+    tried.await.expect("in time");
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_fails_refuses_new_rows_loses_none_and_recovers() {
+    let index = Moody::default();
+    let store = store(MemoryLog::new(), index.clone());
+    index.fails.store(true, Ordering::SeqCst);
+    let mut kept = put_until(&store, 0, Result::is_err).await;
+    assert!(store.ailment().is_some_and(|why| why.contains("as planned")));
+    index.fails.store(false, Ordering::SeqCst);
+    kept.extend(put_until(&store, 10_000, Result::is_ok).await);
+    assert_eq!(store.ailment(), None);
+    for number in kept {
+        let key = [&b"m"[..], &number.to_be_bytes()].concat();
+        assert!(store.reader().get(&key).expect("reads").is_some(), "row {number}");
+    }
+    tokio::task::spawn_blocking(move || store.close()).await.expect("joins").expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_already_happened_is_written_again_after_a_failed_write() {
+    let log = MemoryLog::new();
+    let store = store(log.clone(), Moody::default());
+    store.commit(row(1)).await.expect("commits");
+    log.fail_next();
+    let mut settlement = Batch::new();
+    settlement.delete([&b"m"[..], &1_u32.to_be_bytes()].concat());
+    let (tell, outcome) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result: Result<u64, StoreError>| tell.send(result.is_ok()).expect("heard"));
+    store.submit(settlement, Haste::Soon, done).await.expect("a place");
+    let settled = tokio::time::timeout(Duration::from_secs(20), outcome).await.expect("in time");
+    assert_eq!(settled, Ok(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_is_answered_and_the_next_one_works() {
+    let log = MemoryLog::new();
+    let store = store(log.clone(), Moody::default());
+    log.fail_next();
+    assert!(store.commit(row(1)).await.is_err());
+    store.commit(row(2)).await.expect("commits");
+    let reader = store.reader();
+    let there =
+        |number: u32| reader.get(&[&b"m"[..], &number.to_be_bytes()].concat()).expect("reads").is_some();
+    assert_eq!((there(1), there(2)), (false, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_no_group_could_hold_is_refused() {
+    let store = store(MemoryLog::new(), Moody::default());
+    let mut batch = Batch::new();
+    batch.insert(*b"m1", vec![0; 20 << 20], None);
+    assert!(matches!(store.commit(batch).await, Err(StoreError::TooLarge { .. })));
+}
