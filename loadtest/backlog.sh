@@ -63,6 +63,7 @@ readonly HERE
 readonly SESSIONS=50
 readonly PER_CONNECTION=1000
 readonly WARM_UP_MESSAGES=1000
+readonly WARM_UP_REST_S=7
 readonly FIRST_DELIVERY_GOAL_S=5
 readonly DRAIN_SHARE_GOAL=0.8
 # the longest rest between two looks at a dead destination, and some more
@@ -150,15 +151,13 @@ clean_up() {
 
 note() { printf 'backlog: %6d s  %s\n' "$(($(now_ms) / 1000 - STARTED_S))" "$*" >&2; }
 
-# The empty queue's rate; a few messages go first, for lookups and buffers.
+# The empty queue's rate.
 measure_empty() {
   local cpu
   relay_prepare
-  sink_start warm-up "$MX_PORT" --expect "$WARM_UP_MESSAGES"
   relay_start empty
   relay_wait_ready
-  load_run warm-up "$WARM_UP_MESSAGES"
-  sink_wait
+  warm_up
   sink_start empty "$MX_PORT" --expect "$RELAY_MESSAGES" --timeout "${STALL_S}s"
   cpu=$(cpu_ms "$BARID_PID")
   load_run empty "$RELAY_MESSAGES"
@@ -169,6 +168,18 @@ measure_empty() {
   figure empty_relay_per_second "$(quotient "$EMPTY_RATE" 1 0)"
   figure empty_cpu_us_per_message "$(quotient "$((1000 * cpu))" "$RELAY_MESSAGES" 0)"
 }
+
+# A few messages go first, for buffers. The relay keeps connections for five
+# seconds; the sink stays until then, so that none of them breaks.
+warm_up() {
+  sink_start warm-up "$MX_PORT"
+  load_run warm-up "$WARM_UP_MESSAGES"
+  wait_until 60 all_arrived warm-up "$WARM_UP_MESSAGES" || die "the warm-up did not arrive; see $WORK"
+  sleep "$WARM_UP_REST_S"
+  sink_end
+}
+
+all_arrived() { (($(lines "$WORK/sink-$1.ledger") >= $2)); }
 
 # Waits until all that is expected has arrived.
 sink_wait() {

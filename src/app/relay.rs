@@ -77,6 +77,7 @@ impl Relay {
             resolver: Arc::new(resolver),
             outcomes,
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
+            copies: Arc::new(Semaphore::new(config.outbound.copies_max)),
             settings: config.outbound,
         };
         let (stop, stopping) = watch::channel(false);

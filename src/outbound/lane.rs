@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::queue::Leased;
@@ -20,8 +20,11 @@ pub(super) struct Work {
     pub(super) credit: Credit,
 }
 
-/// A place in a lane's window.
-pub(super) struct Credit(Arc<Lane>);
+/// A place in a lane's window, and one among all copies that may be in memory.
+pub(super) struct Credit {
+    lane: Arc<Lane>,
+    _copy: OwnedSemaphorePermit,
+}
 
 /// Called when there is room again, once until it is re-armed.
 pub(super) type RefillSignal = Box<dyn Fn() + Send + Sync>;
@@ -31,6 +34,8 @@ pub(super) struct Lane {
     ready: Mutex<VecDeque<Work>>,
     arrived: Notify,
     window_max: usize,
+    /// Copies that may be in memory, over all lanes.
+    copies: Arc<Semaphore>,
     out: AtomicUsize,
     idle: AtomicUsize,
     refill: RefillSignal,
@@ -38,11 +43,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(window_max: usize, refill: RefillSignal) -> Arc<Self> {
+    pub(super) fn new(window_max: usize, copies: Arc<Semaphore>, refill: RefillSignal) -> Arc<Self> {
         Arc::new(Lane {
             ready: Mutex::default(),
             arrived: Notify::new(),
             window_max,
+            copies,
             out: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             refill,
@@ -50,15 +56,20 @@ impl Lane {
         })
     }
 
-    /// Places that are free.
-    pub(super) fn room(&self) -> usize {
-        self.window_max.saturating_sub(self.out.load(Ordering::SeqCst))
+    /// Places that are taken, and those that are free.
+    pub(super) fn places(&self) -> (usize, usize) {
+        let taken = self.out.load(Ordering::SeqCst);
+        (taken, self.window_max.saturating_sub(taken).min(self.copies.available_permits()))
     }
 
-    /// Reserves places. Only the path's actor does, so [`Lane::room`] holds until then.
+    /// Reserves places; fewer where other lanes were faster.
     pub(super) fn reserve(self: &Arc<Self>, places: usize) -> Vec<Credit> {
-        self.out.fetch_add(places, Ordering::SeqCst);
-        (0..places).map(|_| Credit(self.clone())).collect()
+        let copies = (0..places).map_while(|_| self.copies.clone().try_acquire_owned().ok());
+        let credit = |copy| {
+            self.out.fetch_add(1, Ordering::SeqCst);
+            Credit { lane: self.clone(), _copy: copy }
+        };
+        copies.map(credit).collect()
     }
 
     /// Lets the next credit that comes back below half the window call for more.
@@ -135,7 +146,7 @@ impl Drop for Idle<'_> {
 
 impl Drop for Credit {
     fn drop(&mut self) {
-        let lane = &self.0;
+        let lane = &self.lane;
         let left = lane.out.fetch_sub(1, Ordering::SeqCst) - 1;
         if left <= lane.window_max / 2 && lane.refill_armed.swap(false, Ordering::SeqCst) {
             (lane.refill)();
@@ -151,15 +162,29 @@ mod tests {
     fn credits_come_back_and_call_for_more_once() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
-        let lane = Lane::new(4, Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
+        let lane = Lane::new(
+            4,
+            Arc::new(Semaphore::new(9)),
+            Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)),
+        );
         let mut credits = lane.reserve(4);
-        assert_eq!(lane.room(), 0);
+        assert_eq!(lane.places(), (4, 0));
         credits.truncate(3);
-        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (1, 0), "above half");
+        assert_eq!((lane.places().1, calls.load(Ordering::SeqCst)), (1, 0), "above half");
         credits.truncate(1);
-        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (3, 1), "once, at half");
+        assert_eq!((lane.places().1, calls.load(Ordering::SeqCst)), (3, 1), "once, at half");
         lane.arm_refill();
         drop(credits);
-        assert_eq!((lane.room(), calls.load(Ordering::SeqCst)), (4, 2));
+        assert_eq!((lane.places().1, calls.load(Ordering::SeqCst)), (4, 2));
+    }
+
+    #[test]
+    fn all_lanes_together_hold_no_more_copies_than_there_may_be() {
+        let copies = Arc::new(Semaphore::new(5));
+        let [first, second] = [(); 2].map(|()| Lane::new(4, copies.clone(), Box::new(|| {})));
+        let held = first.reserve(4);
+        assert_eq!((held.len(), second.places(), second.reserve(4).len()), (4, (0, 1), 1));
+        drop(held);
+        assert_eq!(second.reserve(4).len(), 4);
     }
 }

@@ -59,6 +59,8 @@ pub struct Settings {
     pub connections_per_site_max: usize,
     /// Connections in all.
     pub connections_max: usize,
+    /// Copies in memory at once, over all paths; small bodies (up to 16 KiB) are with them.
+    pub copies_max: usize,
     /// Domain actors alive at once.
     pub domains_max: usize,
     /// How long an unused connection is kept.
@@ -85,6 +87,8 @@ pub struct Deps {
     pub outcomes: OutcomeSink,
     /// A place for each connection to a remote server.
     pub connections: Arc<Semaphore>,
+    /// A place for each copy in memory.
+    pub copies: Arc<Semaphore>,
     /// How mail is sent.
     pub settings: Settings,
 }

@@ -31,8 +31,10 @@ barid_and_sink() {
 swaks_send() {
   local from=$1 to=$2
   shift 2
+  # swaks adds the last line end by itself
+  head -c -2 "$ORIGINAL" >"$ORIGINAL.swaks"
   swaks --server "127.0.0.1:$BARID_PORT" --helo client.sender.test --from "$from" --to "$to" \
-    --data "@$ORIGINAL" "$@"
+    --data "@$ORIGINAL.swaks" "$@"
 }
 
 # swaks_content [OPTIONS]...

@@ -40,7 +40,8 @@ find_promtool() {
   PROMTOOL=$CASE_DIR/deb/usr/bin/promtool
 }
 
-py() { python3 "$HERE/mail.py" "$@"; }
+# py COMMAND...: see mail.py; fails the case when it does.
+py() { python3 "$HERE/mail.py" "$@" 2>"$CASE_DIR/python.err" || fail "$(tail -n 1 "$CASE_DIR/python.err")"; }
 
 # barid_start TOML: starts Barid; TOML is added to the configuration.
 barid_start() {
@@ -122,7 +123,7 @@ whole_messages() {
   local count
   count=$(find "$1" -maxdepth 1 -type f | wc -l)
   ((count <= $2)) || fail "$count messages in ${1##*/}, not $2"
-  ((count == $2)) && py whole "$1"
+  ((count == $2)) && [[ $(py whole "$1") == yes ]]
 }
 
 # sink_arguments FILE COMMAND: what was said behind MAIL or RCPT, each in a line.

@@ -174,6 +174,7 @@ impl Checker<'_> {
                 routes: Routes(routes),
                 connections_per_site_max: delivery.connections_per_site,
                 connections_max: delivery.connections,
+                copies_max: 4096,
                 domains_max: 4096,
                 idle_timeout: delivery.idle_timeout.0,
                 connect_timeout: delivery.connect_timeout.0,

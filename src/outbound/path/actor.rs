@@ -70,7 +70,7 @@ impl Path {
             Path {
                 core,
                 route,
-                lane: Lane::new(WINDOW_MAX, Box::new(signal)),
+                lane: Lane::new(WINDOW_MAX, deps.copies.clone(), Box::new(signal)),
                 domains: HashMap::new(),
                 retired,
                 deps,
@@ -81,7 +81,8 @@ impl Path {
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
         self.lane.arm_refill();
         let (ready, idle_sessions) = self.lane.balance();
-        let lane = LaneState { room: self.lane.room(), ready, idle_sessions };
+        let (taken, room) = self.lane.places();
+        let lane = LaneState { taken, room, ready, idle_sessions };
         let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
         for effect in effects {
             self.perform(effect, context);

@@ -11,6 +11,9 @@ use crate::outbound::retry::RetrySchedule;
 
 /// Credits given to one domain at a time: others want their turn.
 const GRANT_MAX: usize = 64;
+/// Places in the window of a path without a session: a thousand dead hosts must not fill the memory
+/// that living ones need.
+const UNPROVEN_MAX: usize = 1;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 
@@ -47,6 +50,7 @@ pub(super) enum Effect {
 /// What the lane looks like now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneState {
+    pub(super) taken: usize,
     pub(super) room: usize,
     pub(super) ready: usize,
     pub(super) idle_sessions: usize,
@@ -146,7 +150,9 @@ impl Core {
             }
             return;
         }
-        let mut room = lane.room;
+        // until a session is up, one copy is enough to find out whether one can be
+        let mut room =
+            if self.up > 0 { lane.room } else { lane.room.min(UNPROVEN_MAX.saturating_sub(lane.taken)) };
         while room > 0 {
             let Some(domain) = self.waiting.pop_front() else { break };
             let grant = room.min(GRANT_MAX);
@@ -184,7 +190,15 @@ mod tests {
     }
 
     fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
-        LaneState { room, ready, idle_sessions }
+        LaneState { taken: 0, room, ready, idle_sessions }
+    }
+
+    /// A path with one session up.
+    fn proven() -> Core {
+        let mut core = core();
+        core.handle(at(0), lane(9, 1, 0), Event::Changed, MIDDLE);
+        core.handle(at(0), lane(9, 0, 1), Event::Opened, MIDDLE);
+        core
     }
 
     /// Jitter of nothing.
@@ -192,7 +206,7 @@ mod tests {
 
     #[test]
     fn credits_go_round_and_never_beyond_the_window() {
-        let mut core = core();
+        let mut core = proven();
         assert_eq!(
             core.handle(at(1), lane(100, 0, 0), Event::Asked(domain("a.example")), MIDDLE),
             [Effect::Grant(domain("a.example"), 64)]
@@ -203,6 +217,19 @@ mod tests {
             core.handle(at(1), lane(70, 0, 0), Event::Changed, MIDDLE),
             [Effect::Grant(domain("b.example"), 64), Effect::Grant(domain("c.example"), 6)]
         );
+    }
+
+    #[test]
+    fn a_path_without_a_session_gets_one_copy_to_try_with() {
+        let mut core = core();
+        let (a, b) = (domain("a.example"), domain("b.example"));
+        assert_eq!(
+            core.handle(at(1), lane(99, 0, 0), Event::Asked(a.clone()), MIDDLE),
+            [Effect::Grant(a, 1)]
+        );
+        let one = LaneState { taken: 1, room: 98, ready: 1, idle_sessions: 0 };
+        assert_eq!(core.handle(at(1), one, Event::Asked(b.clone()), MIDDLE), [Effect::Open(1)]);
+        assert_eq!(core.handle(at(1), one, Event::Opened, MIDDLE)[0], Effect::Grant(b, 64));
     }
 
     #[test]
@@ -231,7 +258,7 @@ mod tests {
         assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick, MIDDLE), []);
         assert_eq!(
             core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
-            [Effect::Grant(a.clone(), 9)]
+            [Effect::Grant(a.clone(), 1)]
         );
         assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
         // rests twice as long, and tells the domain whose copies were in the lane
