@@ -21,10 +21,10 @@ use crate::store::{Batch, Key, StoreError};
 /// Copies looked at in one piece of a sweep.
 const SWEEP_COPIES: usize = 200;
 
-/// Mail may be due.
+/// Mail may be due at this time.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(in crate::outbound) struct Wake;
+pub(in crate::outbound) struct Wake(pub(in crate::outbound) Timestamp);
 
 /// The path lets copies in.
 #[derive(Message)]
@@ -241,8 +241,8 @@ impl Actor for DomainActor {
 impl Handler<Wake> for DomainActor {
     type Result = ();
 
-    fn handle(&mut self, _: Wake, context: &mut Self::Context) {
-        self.happen(Event::Woken, context);
+    fn handle(&mut self, wake: Wake, context: &mut Self::Context) {
+        self.happen(Event::Woken(wake.0), context);
     }
 }
 

@@ -19,8 +19,8 @@ const ROUTE_FRESH_FOR: Duration = Duration::from_secs(60);
 /// What happens to a domain.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// Mail may be due.
-    Woken,
+    /// Mail may be due at this time.
+    Woken(Timestamp),
     /// The look-up has ended.
     Routed(Result<(), RouteError>),
     /// The path lets so many copies in.
@@ -106,10 +106,11 @@ impl Core {
 
     pub(super) fn handle(&mut self, now: Timestamp, event: Event, dice: u64) -> Vec<Effect> {
         match event {
-            Event::Woken => {
+            Event::Woken(at) if at <= now => {
                 self.last_active = now;
                 (self.more, self.woken) = (true, true);
             }
+            Event::Woken(at) => self.next_due = Some(self.next_due.map_or(at, |due| due.min(at))),
             Event::Routed(result) => self.routed(now, result, dice),
             Event::Credited(credits) if credits > 0 => {
                 self.doing = Doing::Paging;
@@ -163,7 +164,9 @@ impl Core {
         if self.after.is_none() {
             // the end of the line: once more from its head, if mail came meanwhile
             self.more = std::mem::take(&mut self.woken);
-            self.next_due = paged.next_due;
+            // what was put off while the page was read is known already
+            let later = self.next_due.filter(|due| *due > now);
+            self.next_due = later.into_iter().chain(paged.next_due).min();
         }
     }
 
@@ -248,7 +251,7 @@ mod tests {
         let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None, seq: 1 });
         check(vec![
             (0, Event::Tick, vec![Effect::Resolve]),
-            (0, Event::Woken, vec![]),
+            (0, Event::Woken(at(0)), vec![]),
             (1, Event::Routed(Ok(())), vec![Effect::Ask]),
             (1, Event::Credited(2), vec![Effect::Page(None)]),
             (1, half, vec![Effect::Ask]),
@@ -265,7 +268,7 @@ mod tests {
             (0, Event::Tick, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
-            (0, Event::Woken, vec![]),
+            (0, Event::Woken(at(0)), vec![]),
             (0, end(None), vec![Effect::Ask]),
         ]);
     }
@@ -283,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn mail_that_was_put_off_is_tried_again_when_it_is_due() {
+        check(vec![
+            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, end(None), vec![]),
+            (1, Event::Woken(at(3)), vec![]),
+            (1, Event::Woken(at(4)), vec![]),
+            (2, Event::Tick, vec![]),
+            (3, Event::Tick, vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
     fn a_dead_path_stops_reading_and_only_expired_mail_is_settled() {
         check(vec![
             (0, Event::Tick, vec![Effect::Resolve]),
@@ -290,7 +307,7 @@ mod tests {
             (0, Event::PathDown(at(4)), vec![Effect::Sweep { everything: None }]),
             (1, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
             (1, Event::AlarmMoved, vec![]),
-            (2, Event::Woken, vec![]),
+            (2, Event::Woken(at(2)), vec![]),
             (4, Event::Tick, vec![Effect::Ask]),
         ]);
     }

@@ -99,16 +99,18 @@ impl Outbound {
         Actor::start(manager)
     }
 
-    fn wake(&mut self, domain: Domain, context: &mut Context<Self>) {
+    /// Mail of a domain is due at a time: tells its actor, or starts one when the time has come.
+    fn wake(&mut self, domain: Domain, at: Timestamp, context: &mut Context<Self>) {
         if let Some(active) = self.domains.get(&domain) {
             if active.connected() {
-                active.do_send(Wake);
+                active.do_send(Wake(at));
                 return;
             }
             // it died: everything it knew is in the store
             tracing::error!(event = "domain_restarted", domain = %domain);
         }
-        if !self.draining && self.domains.len() < self.deps.settings.domains_max {
+        let is_due = at <= self.deps.clock.now();
+        if is_due && !self.draining && self.domains.len() < self.deps.settings.domains_max {
             let me = context.address();
             let port = ManagerPort { find_path: me.clone().recipient(), retired: me.recipient() };
             let handle = DomainActor::start(self.deps.clone(), domain.clone(), port);
@@ -176,13 +178,11 @@ impl Handler<AlarmsCame> for Outbound {
     type Result = ();
 
     fn handle(&mut self, _: AlarmsCame, context: &mut Self::Context) {
-        let now = self.deps.clock.now();
         let alarms = self.inbox.take();
         if alarms.overflown {
             self.read_after = None;
         }
-        let ringing = alarms.domains.into_iter().filter(|(_, at)| *at <= now);
-        ringing.for_each(|(domain, _)| self.wake(domain, context));
+        alarms.domains.into_iter().for_each(|(domain, at)| self.wake(domain, at, context));
     }
 }
 
@@ -204,12 +204,12 @@ impl Handler<AlarmsRead> for Outbound {
         // round and round: a page a tick, from the start again behind the last
         self.read_after = alarms.last().filter(|_| alarms.len() == ALARMS_PAGE).cloned();
         let more = self.read_after.is_some();
-        for (_, name) in alarms {
+        for (at, name) in alarms {
             // a domain that is alive looks after its own alarm
             if let Some(domain) = queue::alarm_domain(&name)
                 && self.domains.get(&domain).is_none_or(|active| !active.connected())
             {
-                self.wake(domain, context);
+                self.wake(domain, at, context);
             }
         }
         if more && self.domains.len() < self.deps.settings.domains_max {
@@ -257,7 +257,7 @@ impl Handler<DomainRetired> for Outbound {
         match self.domains.remove(&retired.0) {
             Some(domain) => domain.do_send(StopDomain),
             // it was let go already, and says that mail came meanwhile
-            None => self.wake(retired.0, context),
+            None => self.wake(retired.0, Timestamp::ZERO, context),
         }
     }
 }
