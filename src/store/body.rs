@@ -70,7 +70,10 @@ impl Drop for BodyFile {
 
 /// Opens the file of the row under `key`.
 pub(super) fn open(disk: &dyn Disk, key: &[u8]) -> Result<Arc<dyn DiskFile>, StoreError> {
-    disk.open(&file_name(key)).map_err(StoreError::io("opening a body file"))
+    disk.open(&file_name(key)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => StoreError::damaged("the body file is missing"),
+        _ => StoreError::io("opening a body file")(error),
+    })
 }
 
 /// Removes the file of a row that is durably gone, or was never written.

@@ -493,3 +493,17 @@ fn a_full_disk_refuses_new_mail_and_still_finishes_old() {
     writer.commit(&[&settle], true).expect("the ballast makes room");
     assert!(!world.disk.list("log").expect("lists").contains(&"log/ballast".to_owned()));
 }
+
+#[test]
+fn a_husk_of_a_ballast_is_replaced() {
+    let mut world = World::new(1, Defect::None);
+    world.settings.0.ballast_octets = 65_536;
+    // what a power cut may leave: the name without the room
+    world.disk.create("log/ballast", 0).expect("made");
+    world.open();
+    let mut batch = Batch::new();
+    batch.insert(*b"m1", "", None);
+    world.writer.as_mut().expect("open").commit(&[&batch], false).expect("commits");
+    let ballast = world.disk.open("log/ballast").expect("is there");
+    assert_eq!(ballast.len_octets().expect("has a length"), 65_536);
+}

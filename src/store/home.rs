@@ -91,15 +91,19 @@ impl Home {
     fn lost_power(&self) -> bool {
         match fs::read_to_string(self.dir.join("running")) {
             Ok(boot) => boot.trim() != boot_id(),
-            Err(_) => false,
+            // whatever else is wrong with it, the index is not to be trusted
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
     pub(super) fn mark_running(&self) -> Result<(), StoreError> {
         let path = self.dir.join("running");
         let write = || {
-            fs::write(&path, boot_id())?;
-            File::open(&path)?.sync_all()?;
+            // by renaming: a kill in between must not leave half an id, which reads as a power cut
+            let new = self.dir.join("running.new");
+            fs::write(&new, boot_id())?;
+            File::open(&new)?.sync_all()?;
+            fs::rename(&new, &path)?;
             File::open(&self.dir)?.sync_all()
         };
         write().map_err(StoreError::io("marking the data directory as open"))
@@ -128,8 +132,11 @@ pub fn rebuild(
     let home = Home::enter(dir)?;
     home.forget_index()?;
     let (log, disk, index) = home.open_parts(settings)?;
+    // a power cut in here must not leave half an index that is trusted
+    home.mark_running()?;
     let (writer, report) = Writer::open(Box::new(log), disk, index, settings.writer, progress)?;
     writer.close()?;
+    home.mark_stopped()?;
     Ok(report)
 }
 
@@ -149,6 +156,7 @@ pub struct Findings {
 pub fn verify(dir: &Path, settings: Settings, progress: &mut dyn FnMut(u64)) -> Result<Findings, StoreError> {
     let home = Home::enter(dir)?;
     let (log, disk, index) = home.open_parts(settings)?;
+    home.mark_running()?;
     let log_reader = log.reader();
     let keep = WriterSettings { log_slack_octets: u64::MAX, ..settings.writer };
     let (writer, report) = Writer::open(Box::new(log), disk.clone(), index.clone(), keep, &mut |_| {})?;
@@ -169,6 +177,7 @@ pub fn verify(dir: &Path, settings: Settings, progress: &mut dyn FnMut(u64)) -> 
         progress(findings.rows);
     }
     writer.close()?;
+    home.mark_stopped()?;
     Ok(findings)
 }
 

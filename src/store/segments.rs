@@ -87,7 +87,7 @@ impl SegmentLog {
     pub fn open(disk: Arc<dyn Disk>, settings: SegmentSettings) -> Result<Self, StoreError> {
         let mut open = BTreeMap::new();
         let names = disk.list("log").map_err(StoreError::io("listing the log"))?;
-        let has_ballast = names.iter().any(|name| name == BALLAST);
+        let has_ballast = keep_ballast(&*disk, &names, settings.ballast_octets);
         for (number, name) in names.iter().filter_map(|name| Some((file_number(name)?, name))) {
             let file = disk.open(name).map_err(StoreError::io("opening a segment"))?;
             let size = file.len_octets().map_err(StoreError::io("opening a segment"))?;
@@ -173,7 +173,8 @@ impl SegmentLog {
     /// Best effort: without ballast the relay works, but cannot finish on a full disk.
     fn lay_ballast(&mut self) {
         if !self.has_ballast && self.settings.ballast_octets > 0 {
-            self.has_ballast = self.disk.create(BALLAST, self.settings.ballast_octets).is_ok();
+            let laid = self.disk.create(BALLAST, self.settings.ballast_octets).and_then(|file| file.sync());
+            self.has_ballast = laid.is_ok();
         }
     }
 
@@ -264,6 +265,19 @@ fn close_at(open: &mut BTreeMap<u32, Segment>, good_end: Position, next: u32) {
         let good = if number == good_end.segment { good_end.offset } else { 0 };
         segment.end = Some(good.max(FIRST_GROUP_OFFSET));
     }
+}
+
+/// Whether the ballast is there in its full weight; a husk of one is removed.
+fn keep_ballast(disk: &dyn Disk, names: &[String], octets: u64) -> bool {
+    if !names.iter().any(|name| name == BALLAST) {
+        return false;
+    }
+    let is_whole = disk.open(BALLAST).and_then(|file| file.len_octets()).is_ok_and(|len| len >= octets);
+    if !is_whole {
+        // where even this fails there is no ballast, which is what is said
+        let _ = disk.remove(BALLAST);
+    }
+    is_whole
 }
 
 /// How many octets of the segment's rest are not zero-filled: a group that was being written.
