@@ -8,7 +8,7 @@ use crate::mail::{Address, Domain, MessageId, Reply, rfc5322_date};
 /// A report's text lines stay below this.
 const LINE_MAX_CHARACTERS: usize = 72;
 /// Header octets of the original that a report gives back at most.
-const HEADERS_MAX_OCTETS: usize = 64 << 10;
+pub const HEADERS_MAX_OCTETS: usize = 64 << 10;
 
 /// One recipient that was given up.
 #[derive(Clone, Debug)]

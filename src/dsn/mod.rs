@@ -5,4 +5,4 @@
 
 mod compose;
 
-pub use compose::{Failure, Report, compose_failure};
+pub use compose::{Failure, HEADERS_MAX_OCTETS, Report, compose_failure};

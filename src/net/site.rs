@@ -22,6 +22,11 @@ impl Site {
         let names: Vec<&str> = hosts.iter().map(|host| &*host.name).collect();
         Site(names.join(",").into())
     }
+
+    /// The site of a configured host.
+    pub fn fixed(via: SocketAddr) -> Self {
+        Site(via.to_string().into())
+    }
 }
 
 impl fmt::Display for Site {

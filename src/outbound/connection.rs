@@ -126,8 +126,13 @@ impl Connection {
         !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Sends one copy.
-    pub(super) async fn transact(&mut self, outgoing: Outgoing<'_>, body: BodyReader) -> Transacted {
+    /// Sends one copy. A connection that is not fresh may have died while nobody looked.
+    pub(super) async fn transact(
+        &mut self,
+        outgoing: Outgoing<'_>,
+        body: BodyReader,
+        is_fresh: bool,
+    ) -> Transacted {
         if let Err(verdicts) = self.client.begin(outgoing) {
             return Transacted::Verdicts(verdicts);
         }
@@ -148,9 +153,7 @@ impl Connection {
                 Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
                 Ok(ClientEvent::Ready) => {}
                 // a connection kept open that dies at the first word was dead before it
-                Err(_) if !heard && self.transactions > 1 && self.input.is_empty() => {
-                    return Transacted::Untouched;
-                }
+                Err(_) if !heard && !is_fresh && self.input.is_empty() => return Transacted::Untouched,
                 Err(error) => return self.lost(&error),
             }
         }

@@ -103,7 +103,8 @@ impl Lane {
         (ready, self.idle.load(Ordering::SeqCst))
     }
 
-    fn pop(&self) -> Option<Work> {
+    /// The next copy, if there is one.
+    pub(super) fn pop(&self) -> Option<Work> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 

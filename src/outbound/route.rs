@@ -39,10 +39,11 @@ impl Routes {
 
 /// Finds the way to a domain.
 pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
-    let hosts = match deps.settings.routes.fixed(domain) {
-        Some(via) => vec![Host { name: via.to_string().into(), addresses: vec![via] }],
-        None => net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?,
-    };
+    if let Some(via) = deps.settings.routes.fixed(domain) {
+        let host = Host { name: Domain::literal(via.ip()).as_str().into(), addresses: vec![via] };
+        return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]) });
+    }
+    let hosts = net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?;
     Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts) })
 }
 

@@ -1,6 +1,9 @@
 //! A session task: opens a connection, takes copies off its lane, sends and settles them.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::Deps;
 use super::connection::{Connection, Transacted};
@@ -8,10 +11,14 @@ use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::route::Route;
 use super::settle::{Attempt, Circumstances, settle};
-use crate::mail::{Address, EnhancedStatus, Outcome, Reply};
+use crate::dsn;
+use crate::mail::{Address, EnhancedStatus, Outcome, Reply, Severity};
 use crate::queue::{self, Leased};
 use crate::smtp::Outgoing;
 use crate::store::{Batch, BodyReader, Haste, StoreError};
+
+/// How often an idle session looks whether its place is wanted.
+const IDLE_SLICE: Duration = Duration::from_millis(250);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -31,7 +38,7 @@ pub(super) async fn run(
 ) -> Ended {
     let settings = &deps.settings;
     // never closed: there is always a place in the end
-    let _place = deps.connections.acquire().await;
+    let place = deps.connections.acquire().await;
     let helo = settings.hostname.as_str();
     let mut connection = match Connection::open(&route.hosts, helo, settings.connect_timeout).await {
         Ok(connection) => connection,
@@ -51,19 +58,41 @@ pub(super) async fn run(
     let session = Session { deps: &deps, meters: Meters::default() };
     session.meters.open.increment(1.0);
     while connection.is_usable() && connection.transactions() < settings.messages_per_connection_max {
-        let Some(work) = lane.next(settings.idle_timeout).await else { break };
-        if connection.transactions() > 0 && connection.is_stale() {
+        let Some((work, waited)) = next_work(&deps, &lane).await else { break };
+        let is_fresh = connection.transactions() == 0 && !waited;
+        if !is_fresh && connection.is_stale() {
             lane.push_front(work);
             break;
         }
-        if let Some(untouched) = session.send(&mut connection, work).await {
+        if let Some(untouched) = session.send(&mut connection, work, is_fresh).await {
             lane.push_front(untouched);
             break;
         }
     }
     session.meters.open.decrement(1.0);
+    // the reply to QUIT may be late; others need not wait for it
+    drop(place);
     connection.close().await;
     Ended::Finished
+}
+
+/// The next copy, and whether it had to be waited for. An idle connection is kept only while nobody
+/// else waits for its place.
+async fn next_work(deps: &Deps, lane: &Lane) -> Option<(Work, bool)> {
+    if let Some(work) = lane.pop() {
+        return Some((work, false));
+    }
+    let mut waited = Duration::ZERO;
+    while waited < deps.settings.idle_timeout {
+        if let Some(work) = lane.next(IDLE_SLICE).await {
+            return Some((work, true));
+        }
+        if deps.connections.available_permits() == 0 {
+            return None;
+        }
+        waited += IDLE_SLICE;
+    }
+    None
 }
 
 struct Session<'a> {
@@ -73,7 +102,7 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Sends one copy and settles it. Gives it back where the connection was dead before it.
-    async fn send(&self, connection: &mut Connection, mut work: Work) -> Option<Work> {
+    async fn send(&self, connection: &mut Connection, mut work: Work, is_fresh: bool) -> Option<Work> {
         let body = match self.body(&mut work.leased).await {
             Ok(body) => body,
             Err(error) => {
@@ -91,7 +120,7 @@ impl Session<'_> {
             body: envelope.body,
         };
         self.meters.attempts.increment(1);
-        let verdicts = match connection.transact(outgoing, body.clone()).await {
+        let verdicts = match connection.transact(outgoing, body.clone(), is_fresh).await {
             Transacted::Verdicts(verdicts) => verdicts.recipients,
             Transacted::Lost(reply) => vec![reply; recipients.len()],
             Transacted::Untouched => return Some(work),
@@ -102,11 +131,17 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let content = match &body {
-            BodyReader::Octets(octets) => Some(&octets[..]),
-            BodyReader::File(_) => None,
-        };
-        conclude(self.deps, &self.meters, work.leased, &verdicts, Some(connection.host()), content).await;
+        let is_good = verdicts.iter().all(|reply| reply.severity() == Severity::Success);
+        let content = if is_good { None } else { beginning(body).await };
+        conclude(
+            self.deps,
+            &self.meters,
+            work.leased,
+            &verdicts,
+            Some(connection.host()),
+            content.as_deref(),
+        )
+        .await;
         None
     }
 
@@ -127,6 +162,18 @@ impl Session<'_> {
             StoreError::Damaged(_) => hold_damaged(self.deps, leased, error).await,
             // the store's trouble, not the copy's: its lease ends, and it waits on
             _ => tracing::error!(event = "body_unreadable", id = %leased.queued.envelope.id, error = %error),
+        }
+    }
+}
+
+/// As much of a message as its header may take, for a report.
+async fn beginning(body: BodyReader) -> Option<Bytes> {
+    match body {
+        BodyReader::Octets(octets) => Some(octets),
+        BodyReader::File(mut file) => {
+            let read = tokio::task::spawn_blocking(move || file.read(dsn::HEADERS_MAX_OCTETS));
+            // a report without the header is better than none
+            read.await.ok()?.ok()
         }
     }
 }
@@ -190,7 +237,7 @@ fn tell(
     outcome: &Outcome,
     reply: &Reply,
     remote: &str,
-    waited: std::time::Duration,
+    waited: Duration,
     next_due: Option<crate::clock::Timestamp>,
 ) {
     let delay = waited.as_secs_f64();

@@ -234,7 +234,7 @@ impl Actor for DomainActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.happen(Event::Tick, context);
+        self.happen(Event::Tick { crowded: false }, context);
     }
 }
 
@@ -295,13 +295,13 @@ impl Handler<Happened> for DomainActor {
 impl Handler<Tick> for DomainActor {
     type Result = ();
 
-    fn handle(&mut self, _: Tick, context: &mut Self::Context) {
+    fn handle(&mut self, tick: Tick, context: &mut Self::Context) {
         let path_is_gone = self.path.as_ref().is_some_and(|path| !path.connected());
         if path_is_gone && self.core.is_asking() {
             self.path = None;
             self.happen(Event::PathLost, context);
         }
-        self.happen(Event::Tick, context);
+        self.happen(Event::Tick { crowded: tick.crowded }, context);
     }
 }
 

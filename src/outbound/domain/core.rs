@@ -37,8 +37,8 @@ pub(super) enum Event {
     Swept,
     /// The alarm is where it belongs.
     AlarmMoved,
-    /// Time passes.
-    Tick,
+    /// Time passes; others may wait for room.
+    Tick { crowded: bool },
 }
 
 /// What the domain does.
@@ -132,7 +132,7 @@ impl Core {
                 self.doing = Doing::MovingAlarm;
                 return vec![Effect::MoveAlarm(self.blocked_until)];
             }
-            Event::Tick => return self.tick(now),
+            Event::Tick { crowded } => return self.tick(now, crowded),
         }
         self.go_on(now)
     }
@@ -170,7 +170,7 @@ impl Core {
         }
     }
 
-    fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn tick(&mut self, now: Timestamp, crowded: bool) -> Vec<Effect> {
         if self.blocked_until.is_some_and(|until| now >= until) {
             self.blocked_until = None;
             (self.more, self.after) = (true, None);
@@ -180,7 +180,8 @@ impl Core {
             self.more = true;
         }
         let effects = self.go_on(now);
-        let is_idle = self.doing == Doing::Nothing && now.since(self.last_active) >= RETIRE_AFTER;
+        let patience = if crowded { Duration::ZERO } else { RETIRE_AFTER };
+        let is_idle = self.doing == Doing::Nothing && now.since(self.last_active) >= patience;
         if effects.is_empty() && is_idle {
             self.doing = Doing::Retiring;
             self.woken = false;
@@ -250,22 +251,34 @@ mod tests {
         let middle: Key = b"k"[..].into();
         let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None, seq: 1 });
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Woken(at(0)), vec![]),
             (1, Event::Routed(Ok(())), vec![Effect::Ask]),
             (1, Event::Credited(2), vec![Effect::Page(None)]),
             (1, half, vec![Effect::Ask]),
             (1, Event::Credited(2), vec![Effect::Page(Some(middle))]),
             (1, end(None), vec![]),
-            (5, Event::Tick, vec![]),
-            (6, Event::Tick, vec![Effect::MoveAlarm(None), Effect::Retire]),
+            (5, Event::Tick { crowded: false }, vec![]),
+            (6, Event::Tick { crowded: false }, vec![Effect::MoveAlarm(None), Effect::Retire]),
+        ]);
+    }
+
+    #[test]
+    fn where_others_wait_an_idle_domain_goes_at_once() {
+        check(vec![
+            (0, Event::Tick { crowded: true }, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Tick { crowded: true }, vec![]),
+            (0, end(None), vec![]),
+            (0, Event::Tick { crowded: true }, vec![Effect::MoveAlarm(None), Effect::Retire]),
         ]);
     }
 
     #[test]
     fn mail_that_comes_behind_a_page_is_read_in_another() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::Woken(at(0)), vec![]),
@@ -276,53 +289,53 @@ mod tests {
     #[test]
     fn mail_due_later_is_read_when_it_is_due() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, end(Some(3)), vec![]),
-            (2, Event::Tick, vec![]),
-            (3, Event::Tick, vec![Effect::Ask]),
+            (2, Event::Tick { crowded: false }, vec![]),
+            (3, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
     }
 
     #[test]
     fn mail_that_was_put_off_is_tried_again_when_it_is_due() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, end(None), vec![]),
             (1, Event::Woken(at(3)), vec![]),
             (1, Event::Woken(at(4)), vec![]),
-            (2, Event::Tick, vec![]),
-            (3, Event::Tick, vec![Effect::Ask]),
+            (2, Event::Tick { crowded: false }, vec![]),
+            (3, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
     }
 
     #[test]
     fn a_dead_path_stops_reading_and_only_expired_mail_is_settled() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::PathDown(at(4)), vec![Effect::Sweep { everything: None }]),
             (1, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
             (1, Event::AlarmMoved, vec![]),
             (2, Event::Woken(at(2)), vec![]),
-            (4, Event::Tick, vec![Effect::Ask]),
+            (4, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
     }
 
     #[test]
     fn an_outage_in_the_middle_of_a_page_is_acted_on_behind_it() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::PathDown(at(4)), vec![]),
             (0, end(None), vec![Effect::Sweep { everything: None }]),
             (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
             (0, Event::AlarmMoved, vec![]),
-            (4, Event::Tick, vec![Effect::Ask]),
+            (4, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
     }
 
@@ -331,11 +344,11 @@ mod tests {
         let gone = RouteError::NoSuchDomain;
         let slow = RouteError::Dns(DnsError::Failed("time-out".into()));
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Err(slow)), vec![Effect::Sweep { everything: None }]),
             (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(15)))]),
             (0, Event::AlarmMoved, vec![]),
-            (15, Event::Tick, vec![Effect::Resolve]),
+            (15, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (15, Event::Routed(Err(gone.clone())), vec![Effect::Sweep { everything: Some(gone) }]),
         ]);
     }
@@ -343,7 +356,7 @@ mod tests {
     #[test]
     fn a_lost_path_is_looked_up_again() {
         check(vec![
-            (0, Event::Tick, vec![Effect::Resolve]),
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed(Ok(())), vec![Effect::Ask]),
             (1, Event::PathLost, vec![Effect::Resolve]),
         ]);

@@ -19,20 +19,30 @@ use crate::net::Site;
 use crate::observe::names;
 use crate::outbound::Deps;
 use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, StopDomain, Wake};
-use crate::outbound::path::{Path, PathHandle, StopPath};
+use crate::outbound::path::{Path, PathHandle, Rest, StopPath};
 use crate::outbound::route::Route;
 use crate::queue;
-use crate::store::StoreError;
+use crate::store::{Reader, StoreError};
 
 /// How often time passes for domains and paths.
 const TICK: Duration = Duration::from_millis(250);
 /// Alarms read at a time.
 const ALARMS_PAGE: usize = 512;
+/// Paths without an actor whose being down is remembered.
+const RESTS_MAX: usize = 50_000;
 
 /// Time passes.
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub(in crate::outbound) struct Tick;
+pub(in crate::outbound) struct Tick {
+    /// Whether others wait for the room that the idle take.
+    pub(in crate::outbound) crowded: bool,
+}
+
+/// The ticking task's beat.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Beat;
 
 /// The path for a route, please.
 #[derive(Message)]
@@ -50,17 +60,29 @@ pub(in crate::outbound) struct DomainRetired(pub(in crate::outbound) Domain);
 /// A path has nothing to do.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(in crate::outbound) struct PathRetired(pub(in crate::outbound) Site);
+pub(in crate::outbound) struct PathRetired {
+    pub(in crate::outbound) site: Site,
+    /// What has to be remembered of it: that it is down.
+    pub(in crate::outbound) rest: Option<Rest>,
+}
 
 /// The inbox has something.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct AlarmsCame;
 
-/// A page of alarms that ring.
+/// A page of alarms.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AlarmsRead(Result<(Vec<(Timestamp, Bytes)>, u64), StoreError>);
+struct AlarmsRead(Result<AlarmPage, StoreError>);
+
+struct AlarmPage {
+    /// Domains with mail that is due.
+    due: Vec<(Timestamp, Bytes)>,
+    /// Where the next page begins; `None` at the end of the lap.
+    after: Option<(Timestamp, Bytes)>,
+    queued: u64,
+}
 
 /// The manager.
 pub struct Outbound {
@@ -72,12 +94,18 @@ pub struct Outbound {
     reading: bool,
     /// Where the last page of alarms ended.
     read_after: Option<(Timestamp, Bytes)>,
+    /// Whether every alarm has been looked at since the start. An alarm may stand for the rest of a
+    /// path that was down; a new start is a new chance, so the first lap asks the rows themselves.
+    first_lap_done: bool,
+    /// Whether due domains wait for room.
+    crowded: bool,
+    /// Paths that are down and have no actor.
+    rests: HashMap<Site, Rest>,
     /// Whether nothing new is begun any more.
     draining: bool,
     domains_active: Gauge,
     paths_active: Gauge,
     queued: Gauge,
-    ticks: u32,
 }
 
 impl Outbound {
@@ -90,11 +118,13 @@ impl Outbound {
             paths: HashMap::new(),
             reading: false,
             read_after: None,
+            first_lap_done: false,
+            crowded: false,
+            rests: HashMap::new(),
             draining: false,
             domains_active: gauge!(names::DOMAINS_ACTIVE),
             paths_active: gauge!(names::PATHS_ACTIVE),
             queued: gauge!(names::QUEUED),
-            ticks: 0,
         };
         Actor::start(manager)
     }
@@ -118,21 +148,56 @@ impl Outbound {
         }
     }
 
-    /// Reads the alarms that ring, a page at each tick.
+    /// Reads a page of the alarms that ring, as far as there is room for their domains.
     fn read_alarms(&mut self, context: &mut Context<Self>) {
-        if self.draining || std::mem::replace(&mut self.reading, true) {
+        let room = self.deps.settings.domains_max.saturating_sub(self.domains.len());
+        self.crowded = room == 0;
+        if self.draining || self.reading || room == 0 {
             return;
         }
+        self.reading = true;
         let (deps, me, after) = (self.deps.clone(), context.address(), self.read_after.clone());
+        let (first_lap, limit) = (!self.first_lap_done, room.min(ALARMS_PAGE));
         tokio::spawn(async move {
             let now = deps.clock.now();
-            let read = deps.store.read(move |reader| {
-                let after = after.as_ref().map(|(at, name)| (*at, &name[..]));
-                Ok((reader.alarms(now, after, ALARMS_PAGE)?, queue::count(reader)?))
-            });
+            let read = deps.store.read(move |reader| read_page(reader, now, after, limit, first_lap));
             me.do_send(AlarmsRead(read.await));
         });
     }
+
+    fn remember(&mut self, site: Site, rest: Rest) {
+        if self.rests.len() >= RESTS_MAX {
+            let now = self.deps.clock.now();
+            self.rests.retain(|_, rest| rest.until > now);
+        }
+        // forgotten where there are too many: the path is then found to be down once more
+        if self.rests.len() < RESTS_MAX {
+            self.rests.insert(site, rest);
+        }
+    }
+}
+
+fn read_page(
+    reader: &Reader,
+    now: Timestamp,
+    after: Option<(Timestamp, Bytes)>,
+    limit: usize,
+    first_lap: bool,
+) -> Result<AlarmPage, StoreError> {
+    let until = if first_lap { Timestamp::MAX } else { now };
+    let mut due = reader.alarms(until, after.as_ref().map(|(at, name)| (*at, &name[..])), limit)?;
+    let after = due.last().filter(|_| due.len() == limit).cloned();
+    if first_lap {
+        for (at, name) in &mut due {
+            if *at > now
+                && let Some(domain) = queue::alarm_domain(name)
+            {
+                *at = queue::earliest_due(reader, &domain)?.unwrap_or(Timestamp::MAX);
+            }
+        }
+        due.retain(|(at, _)| *at <= now);
+    }
+    Ok(AlarmPage { due, after, queued: queue::count(reader)? })
 }
 
 impl Actor for Outbound {
@@ -152,7 +217,7 @@ impl Actor for Outbound {
             loop {
                 ticks.tick().await;
                 match me.upgrade() {
-                    Some(manager) => manager.do_send(Tick),
+                    Some(manager) => manager.do_send(Beat),
                     None => return,
                 }
             }
@@ -161,15 +226,16 @@ impl Actor for Outbound {
     }
 }
 
-impl Handler<Tick> for Outbound {
+impl Handler<Beat> for Outbound {
     type Result = ();
 
-    fn handle(&mut self, tick: Tick, context: &mut Self::Context) {
-        self.domains.values().for_each(|domain| domain.do_send(tick));
-        self.paths.values().for_each(|path| path.do_send(tick));
+    fn handle(&mut self, _: Beat, context: &mut Self::Context) {
+        let domains = Tick { crowded: self.crowded };
+        let paths = Tick { crowded: self.paths.len() > self.deps.settings.domains_max };
+        self.domains.values().for_each(|domain| domain.do_send(domains));
+        self.paths.values().for_each(|path| path.do_send(paths));
         self.domains_active.set(self.domains.len() as f64);
         self.paths_active.set(self.paths.len() as f64);
-        self.ticks = self.ticks.wrapping_add(1);
         self.read_alarms(context);
     }
 }
@@ -191,20 +257,18 @@ impl Handler<AlarmsRead> for Outbound {
 
     fn handle(&mut self, read: AlarmsRead, context: &mut Self::Context) {
         self.reading = false;
-        let alarms = match read.0 {
-            Ok((alarms, queued)) => {
-                self.queued.set(queued as f64);
-                alarms
-            }
+        let page = match read.0 {
+            Ok(page) => page,
             Err(error) => {
                 tracing::error!(event = "alarms_not_read", error = %error);
                 return;
             }
         };
-        // round and round: a page a tick, from the start again behind the last
-        self.read_after = alarms.last().filter(|_| alarms.len() == ALARMS_PAGE).cloned();
-        let more = self.read_after.is_some();
-        for (at, name) in alarms {
+        self.queued.set(page.queued as f64);
+        // round and round, from the start again behind the last
+        self.first_lap_done |= page.after.is_none();
+        self.read_after = page.after;
+        for (at, name) in page.due {
             // a domain that is alive looks after its own alarm
             if let Some(domain) = queue::alarm_domain(&name)
                 && self.domains.get(&domain).is_none_or(|active| !active.connected())
@@ -212,7 +276,7 @@ impl Handler<AlarmsRead> for Outbound {
                 self.wake(domain, at, context);
             }
         }
-        if more && self.domains.len() < self.deps.settings.domains_max {
+        if self.read_after.is_some() {
             self.read_alarms(context);
         }
     }
@@ -241,7 +305,8 @@ impl Handler<FindPath> for Outbound {
         let path = match self.paths.get(&site).filter(|path| path.connected()) {
             Some(path) => path.clone(),
             None => {
-                let path = Path::start(self.deps.clone(), find.route, context.address().recipient());
+                let rest = self.rests.remove(&site);
+                let path = Path::start(self.deps.clone(), find.route, rest, context.address().recipient());
                 self.paths.insert(site, path.clone());
                 path
             }
@@ -266,8 +331,11 @@ impl Handler<PathRetired> for Outbound {
     type Result = ();
 
     fn handle(&mut self, retired: PathRetired, _: &mut Self::Context) {
-        if let Some(path) = self.paths.remove(&retired.0) {
+        if let Some(path) = self.paths.remove(&retired.site) {
             path.do_send(StopPath);
+        }
+        if let Some(rest) = retired.rest {
+            self.remember(retired.site, rest);
         }
     }
 }

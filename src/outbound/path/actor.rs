@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, WeakAddr};
 
-use super::core::{Core, Effect, Event, LaneState};
+use super::core::{Core, Effect, Event, LaneState, Rest};
 use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown};
@@ -55,6 +55,7 @@ impl Path {
     pub(in crate::outbound) fn start(
         deps: Arc<Deps>,
         route: Route,
+        rest: Option<Rest>,
         retired: Recipient<PathRetired>,
     ) -> PathHandle {
         Path::create(|context| {
@@ -66,7 +67,8 @@ impl Path {
                 }
             };
             let settings = &deps.settings;
-            let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
+            let core =
+                Core::new(settings.connections_per_site_max, settings.retry.clone(), rest, deps.clock.now());
             Path {
                 core,
                 route,
@@ -103,7 +105,7 @@ impl Path {
                     down.do_send(PathDown { until });
                 }
             }
-            Effect::Retire => self.retired.do_send(PathRetired(self.route.site.clone())),
+            Effect::Retire(rest) => self.retired.do_send(PathRetired { site: self.route.site.clone(), rest }),
         }
     }
 
@@ -161,9 +163,9 @@ impl Handler<Happened> for Path {
 impl Handler<Tick> for Path {
     type Result = ();
 
-    fn handle(&mut self, _: Tick, context: &mut Self::Context) {
+    fn handle(&mut self, tick: Tick, context: &mut Self::Context) {
         self.domains.retain(|_, (granted, _)| granted.connected());
-        self.happen(Event::Tick, context);
+        self.happen(Event::Tick { crowded: tick.crowded }, context);
     }
 }
 

@@ -16,6 +16,8 @@ const GRANT_MAX: usize = 64;
 const UNPROVEN_MAX: usize = 1;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
+/// After this, where others wait for its room, or where it is down.
+const RETIRE_CROWDED: Duration = Duration::from_secs(1);
 
 /// What happens to a path.
 #[derive(Debug)]
@@ -28,8 +30,15 @@ pub(super) enum Event {
     Opened,
     /// A session has ended; whether it had been up.
     Ended { reached: bool },
-    /// Time passes.
-    Tick,
+    /// Time passes; others may wait for room.
+    Tick { crowded: bool },
+}
+
+/// What outlives a path: until when it is down, and how often it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::outbound) struct Rest {
+    pub(in crate::outbound) until: Timestamp,
+    failures: u32,
 }
 
 /// What the path does.
@@ -43,8 +52,8 @@ pub(super) enum Effect {
     ClearLane,
     /// Tells a domain that nothing goes before this time.
     Down(Domain, Timestamp),
-    /// Ends the path.
-    Retire,
+    /// Ends the path; what is to be remembered of it.
+    Retire(Option<Rest>),
 }
 
 /// What the lane looks like now.
@@ -73,7 +82,12 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(connections_max: usize, retry: RetrySchedule, now: Timestamp) -> Self {
+    pub(super) fn new(
+        connections_max: usize,
+        retry: RetrySchedule,
+        rest: Option<Rest>,
+        now: Timestamp,
+    ) -> Self {
         Core {
             connections_max,
             retry,
@@ -81,14 +95,16 @@ impl Core {
             fed: BTreeSet::new(),
             sessions: 0,
             up: 0,
-            down_until: None,
-            failures: 0,
+            down_until: rest.map(|rest| rest.until).filter(|until| now < *until),
+            failures: rest.map_or(0, |rest| rest.failures),
             last_active: now,
         }
     }
 
     pub(super) fn handle(&mut self, now: Timestamp, lane: LaneState, event: Event, dice: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // a session that has just come up takes a copy before it can be seen to wait
+        let starting = usize::from(matches!(event, Event::Opened));
         match event {
             Event::Asked(domain) => {
                 self.last_active = now;
@@ -103,9 +119,9 @@ impl Core {
                 self.failures = 0;
             }
             Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
-            Event::Tick => self.tick(now, lane, &mut effects),
+            Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
         }
-        self.serve(lane, &mut effects);
+        self.serve(lane, starting, &mut effects);
         effects
     }
 
@@ -128,7 +144,8 @@ impl Core {
         effects.extend(told.into_iter().map(|domain| Effect::Down(domain, until)));
     }
 
-    fn tick(&mut self, now: Timestamp, lane: LaneState, effects: &mut Vec<Effect>) {
+    fn tick(&mut self, now: Timestamp, lane: LaneState, crowded: bool, effects: &mut Vec<Effect>) {
+        let rest = self.down_until.map(|until| Rest { until, failures: self.failures });
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
         }
@@ -136,13 +153,15 @@ impl Core {
         if is_idle {
             self.fed.clear();
         }
-        if is_idle && self.down_until.is_none() && now.since(self.last_active) >= RETIRE_AFTER {
-            effects.push(Effect::Retire);
+        // a path that is down is a fact that needs no actor
+        let patience = if crowded || self.down_until.is_some() { RETIRE_CROWDED } else { RETIRE_AFTER };
+        if is_idle && now.since(self.last_active) >= patience {
+            effects.push(Effect::Retire(rest));
         }
     }
 
     /// Gives credits in turn, and opens connections for what waits.
-    fn serve(&mut self, lane: LaneState, effects: &mut Vec<Effect>) {
+    fn serve(&mut self, lane: LaneState, starting: usize, effects: &mut Vec<Effect>) {
         if self.down_until.is_some() {
             // a page that was under way when the path went down
             if lane.ready > 0 {
@@ -163,7 +182,7 @@ impl Core {
         // a path that failed is tried with one connection first
         let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.connections_max };
         let opening = self.sessions - self.up.min(self.sessions);
-        let wanted = lane.ready.saturating_sub(lane.idle_sessions + opening);
+        let wanted = lane.ready.saturating_sub(lane.idle_sessions + opening + starting);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
             self.sessions += more;
@@ -186,7 +205,7 @@ mod tests {
 
     fn core() -> Core {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        Core::new(4, retry, at(0))
+        Core::new(4, retry, None, at(0))
     }
 
     fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
@@ -255,7 +274,7 @@ mod tests {
             core.handle(at(11), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Down(a.clone(), at(25))]
         );
-        assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick, MIDDLE), []);
+        assert_eq!(core.handle(at(25), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE), []);
         assert_eq!(
             core.handle(at(25), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Grant(a.clone(), 1)]
@@ -276,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn being_down_is_remembered_without_an_actor() {
+        let mut core = core();
+        core.handle(at(1), lane(0, 1, 0), Event::Changed, MIDDLE);
+        core.handle(at(2), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
+        let effects = core.handle(at(5), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE);
+        let [Effect::Retire(Some(rest))] = effects[..] else { panic!("{effects:?}") };
+        let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
+        let mut core = Core::new(4, retry, Some(rest), at(6));
+        let a = domain("a.example");
+        assert_eq!(
+            core.handle(at(6), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
+            [Effect::Down(a, at(17))]
+        );
+    }
+
+    #[test]
     fn a_refused_connection_beside_working_ones_is_no_outage() {
         let mut core = core();
         core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
@@ -288,7 +323,10 @@ mod tests {
     fn an_idle_path_retires() {
         let mut core = core();
         core.handle(at(1), lane(9, 0, 0), Event::Asked(domain("a.example")), MIDDLE);
-        assert_eq!(core.handle(at(30), lane(9, 0, 0), Event::Tick, MIDDLE), []);
-        assert_eq!(core.handle(at(31), lane(9, 0, 0), Event::Tick, MIDDLE), [Effect::Retire]);
+        assert_eq!(core.handle(at(30), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE), []);
+        assert_eq!(
+            core.handle(at(31), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE),
+            [Effect::Retire(None)]
+        );
     }
 }
