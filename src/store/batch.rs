@@ -83,8 +83,9 @@ pub enum Op {
         key: Key,
         /// The segment it has to leave.
         from: u32,
-        /// Its body's octets, where the body lives in that segment.
-        body: Option<Bytes>,
+        /// Its body's octets and their old checksum, where the body lives in that segment: damaged
+        /// octets must stay known as damaged.
+        body: Option<(Bytes, u32)>,
     },
 }
 
@@ -164,7 +165,7 @@ impl Op {
             Op::Put { key, value } => key.len() + value.len(),
             Op::Delete { key } | Op::Add { key, .. } => key.len(),
             Op::AlarmBy { name, .. } | Op::AlarmMove { name, .. } => 2 * name.len(),
-            Op::Rehome { key, body, .. } => key.len() + body.as_ref().map_or(0, Bytes::len),
+            Op::Rehome { key, body, .. } => key.len() + body.as_ref().map_or(0, |(octets, _)| octets.len()),
         }
     }
 }

@@ -8,8 +8,8 @@ use crossbeam::channel::{Sender, bounded};
 use super::batch::{Batch, Haste, Op};
 use super::error::StoreError;
 use super::group::Entries;
-use super::reader::{BodyReader, Reader};
-use super::row::{Blob, Row};
+use super::reader::Reader;
+use super::row::Blob;
 use super::threads::{Request, Submission};
 
 /// Rows are moved in batches of about this size.
@@ -44,16 +44,11 @@ pub(super) fn rehome(reader: &Reader, key: &[u8], segment: u32) -> Result<Option
     if row.home != segment && !body_there {
         return Ok(None);
     }
-    let body = if body_there { body_octets(reader, key, &row)? } else { None };
+    let body = match row.blob {
+        Some(Blob::Log { at, len, crc }) if body_there => Some((reader.log.read(at, len)?, crc)),
+        _ => None,
+    };
     Ok(Some(Op::Rehome { key: key.into(), from: segment, body }))
-}
-
-fn body_octets(reader: &Reader, key: &[u8], row: &Row) -> Result<Option<bytes::Bytes>, StoreError> {
-    // checked on the way: a damaged body must not get a fresh checksum
-    match reader.body(key, row)? {
-        Some(BodyReader::Octets(octets)) => Ok(Some(octets)),
-        _ => Ok(None),
-    }
 }
 
 fn commit(writer: &Sender<Request>, batch: Batch) -> Result<u64, StoreError> {

@@ -450,11 +450,11 @@ fn rot_before_the_last_group_is_told_and_set_aside_and_the_rest_read() {
         world.writer.as_mut().expect("open").commit(&[&batch], false).expect("commits");
     }
     world.writer = None;
-    // the second group, in the block behind the header's and the first group's
-    world.disk.rot("log/0000000001.seg", 2 * 4096 + 30);
+    // the second group, in the block behind the headers and the first group
+    world.disk.rot("log/0000000001.seg", 3 * 4096 + 30);
     let report = world.open().expect("opens");
     assert_eq!(report.damage.len(), 2, "{:?}", report.damage);
-    assert_eq!(world.disk.list("damaged").expect("lists"), ["damaged/0000000001-8192"]);
+    assert_eq!(world.disk.list("damaged").expect("lists"), ["damaged/0000000001-12288"]);
     let seen = world.seen().expect("reads");
     assert_eq!(seen.keys().cloned().collect::<Vec<_>>(), [vec![b'm', 0], vec![b'm', 2]]);
 }
@@ -467,7 +467,7 @@ fn a_damaged_body_is_an_error_and_never_sent() {
     let mut batch = Batch::new();
     batch.insert(*b"m1", "", Some(NewBody::Octets(Bytes::from_static(&[7; 3000]))));
     world.writer.as_mut().expect("open").commit(&[&batch], false).expect("commits");
-    world.disk.rot("log/0000000001.seg", 4096 + 1500);
+    world.disk.rot("log/0000000001.seg", 8192 + 1500);
     let reader = world.reader();
     let row = reader.get(b"m1").expect("reads").expect("is there");
     assert!(matches!(reader.body(b"m1", &row), Err(super::StoreError::Damaged(_))));

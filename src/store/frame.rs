@@ -9,8 +9,8 @@ use super::row::{Cursor, Position};
 
 /// Groups start at multiples of this: no block that was promised is ever written again.
 pub(super) const ALIGN_OCTETS: u32 = 4096;
-/// The segment header has a block of its own.
-pub(super) const FIRST_GROUP_OFFSET: u32 = ALIGN_OCTETS;
+/// The segment header has two blocks of its own.
+pub(super) const FIRST_GROUP_OFFSET: u32 = 2 * ALIGN_OCTETS;
 /// magic, checksum, length, segment, number.
 pub(super) const GROUP_HEADER_OCTETS: usize = 24;
 /// No group is larger, so that a rotten length never asks for absurd memory.
@@ -19,7 +19,7 @@ pub(super) const GROUP_MAX_OCTETS: usize = 48 << 20;
 const SEGMENT_MAGIC: &[u8; 8] = b"BARIDLOG";
 const SEGMENT_VERSION: u16 = 1;
 const SEGMENT_HEADER_OCTETS: usize = 44;
-const SECOND_COPY_OFFSET: u64 = 2048;
+const SECOND_COPY_OFFSET: u64 = ALIGN_OCTETS as u64;
 const GROUP_MAGIC: u32 = 0x5052_4742;
 
 /// What a segment says of itself.
@@ -48,7 +48,7 @@ impl SegmentHeader {
         out
     }
 
-    /// The segment's first block: the header twice, in two sectors, as one may rot.
+    /// The segment's first blocks: the header in each, as one may rot.
     pub(super) fn block(&self) -> Vec<u8> {
         let mut block = self.encode();
         block.resize(SECOND_COPY_OFFSET as usize, 0);
@@ -142,7 +142,10 @@ pub(super) fn read_group(
         return Ok(None);
     }
     let mut header = [0; GROUP_HEADER_OCTETS];
-    file.read_at(&mut header, offset).map_err(StoreError::io("reading the log"))?;
+    // what cannot be read is no group: a bad sector must not keep the rest from being found
+    if file.read_at(&mut header, offset).is_err() {
+        return Ok(None);
+    }
     let mut cursor = Cursor(&header);
     let (magic, crc, len) = (cursor.u32()?, cursor.u32()?, cursor.u32()? as usize);
     let (in_segment, seq) = (cursor.u32()?, cursor.u64()?);
@@ -151,8 +154,9 @@ pub(super) fn read_group(
         return Ok(None);
     }
     let mut octets = vec![0; len];
-    let read = file.read_at(&mut octets, offset + GROUP_HEADER_OCTETS as u64);
-    read.map_err(StoreError::io("reading the log"))?;
+    if file.read_at(&mut octets, offset + GROUP_HEADER_OCTETS as u64).is_err() {
+        return Ok(None);
+    }
     let right = checksum(log_id, &header[8..], &octets) == crc;
     #[cfg(test)]
     let right = right || SKIP_CHECKSUM.get();

@@ -65,15 +65,14 @@ impl GroupBuilder {
         }
     }
 
-    /// A row and its body; gives the body's offset inside the group, and its checksum.
-    pub(super) fn put_with_body(&mut self, key: &[u8], value: &[u8], body: &[u8]) -> (usize, u32) {
+    /// A row and its body with its checksum; gives the body's offset inside the group.
+    pub(super) fn put_with_body(&mut self, key: &[u8], value: &[u8], body: &[u8], crc: u32) -> usize {
         self.row(BODY_HERE, key, value);
-        let crc = crc32c::crc32c(body);
         self.octets.extend_from_slice(&(body.len() as u32).to_le_bytes());
         self.octets.extend_from_slice(&crc.to_le_bytes());
         let offset = self.octets.len();
         self.octets.extend_from_slice(body);
-        (offset, crc)
+        offset
     }
 
     fn row(&mut self, kind: u8, key: &[u8], value: &[u8]) {
@@ -172,7 +171,8 @@ mod tests {
         let mut group = GroupBuilder::default();
         let elsewhere = Blob::Log { at: Position { segment: 1, offset: 77 }, len: 5, crc: 6 };
         let file = Blob::File { len: 1 << 40, crc: 9 };
-        let (offset, crc) = group.put_with_body(b"m1", b"envelope", b"the body");
+        let crc = crc32c::crc32c(b"the body");
+        let offset = group.put_with_body(b"m1", b"envelope", b"the body", crc);
         group.put(b"m2", b"", None);
         group.put(b"m3", b"x", Some(elsewhere));
         group.put(b"m4", b"y", Some(file));

@@ -128,6 +128,10 @@ impl Log for MemoryLog {
 
 impl LogReader for MemoryLog {
     fn read(&self, at: Position, len: u32) -> Result<Bytes, StoreError> {
+        // nothing weighs nothing: it keeps no segment alive
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
         let index =
             (at.segment as usize).saturating_sub(1) * SEGMENT_GROUPS + at.offset as usize / GROUP_SPAN;
         let state = self.state();

@@ -44,6 +44,8 @@ pub(super) enum Body {
     Old(Blob, Option<Bytes>),
     /// To be written with the group.
     New(Bytes),
+    /// To be written again with the group, with the checksum it had.
+    Moved(Bytes, u32),
 }
 
 /// Works out one group.
@@ -110,7 +112,13 @@ impl<'a> Resolver<'a> {
             }
         };
         let row = Some(PendingRow { value: value.clone(), body });
-        self.rows.insert(key.clone(), Pending { row, below: false, old: None, dirty: true });
+        match self.rows.get_mut(key) {
+            // the key was used in this very group after all: what lies below stays known
+            Some(pending) => (pending.row, pending.dirty) = (row, true),
+            None => {
+                self.rows.insert(key.clone(), Pending { row, below: false, old: None, dirty: true });
+            }
+        }
     }
 
     fn put(&mut self, key: &[u8], value: Bytes) -> Result<(), StoreError> {
@@ -189,14 +197,14 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn rehome(&mut self, key: &[u8], from: u32, body: Option<&Bytes>) -> Result<(), StoreError> {
+    fn rehome(&mut self, key: &[u8], from: u32, body: Option<&(Bytes, u32)>) -> Result<(), StoreError> {
         let pending = self.current(key)?;
         let Some(row) = &mut pending.row else { return Ok(()) };
         let home_there = pending.old.as_ref().is_some_and(|old| old.home == from);
         let body_there = matches!(&row.body, Body::Old(Blob::Log { at, .. }, _) if at.segment == from);
         if body_there {
-            let Some(octets) = body else { return Ok(()) };
-            row.body = Body::New(octets.clone());
+            let Some((octets, crc)) = body else { return Ok(()) };
+            row.body = Body::Moved(octets.clone(), *crc);
         }
         pending.dirty |= home_there || body_there;
         Ok(())

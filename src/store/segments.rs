@@ -20,6 +20,8 @@ use super::log::{Appended, Log, LogReader, LoggedGroup, Replayed, SegmentSize, V
 use super::row::Position;
 
 const BALLAST: &str = "log/ballast";
+/// The log's random id, beside the segments that carry it too.
+const LOG_ID: &str = "log/id";
 
 /// How large the log's pieces are.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +96,11 @@ impl SegmentLog {
             let header = frame::read_segment_header(&*file, number);
             open.insert(number, Segment { file, size, header, end: None });
         }
-        let log_id = open.values().rev().find_map(|segment| Some(segment.header.as_ref()?.log_id));
-        let log_id = log_id.unwrap_or_else(|| fastrand::u64(..));
+        let from_header = open.values().rev().find_map(|segment| Some(segment.header.as_ref()?.log_id));
+        let log_id = match read_log_id(&*disk).or(from_header) {
+            Some(log_id) => log_id,
+            None => write_log_id(&*disk).map_err(StoreError::io("naming the log"))?,
+        };
         let next_segment = open.keys().next_back().map_or(1, |last| last + 1);
         let files = Arc::new(Files { log_id, open: RwLock::new(open) });
         Ok(SegmentLog {
@@ -112,6 +117,9 @@ impl SegmentLog {
     }
 
     fn try_append(&mut self, octets: &[u8], from_reserve: bool) -> Result<Appended, StoreError> {
+        if octets.len() > frame::GROUP_MAX_OCTETS {
+            return Err(StoreError::TooLarge { limit_octets: frame::GROUP_MAX_OCTETS });
+        }
         let framed_octets = frame::framed_octets(octets.len());
         let fits = |current: &Current| u64::from(current.offset) + framed_octets <= current.size;
         if !self.current.as_ref().is_some_and(fits) {
@@ -146,6 +154,7 @@ impl SegmentLog {
     fn new_segment(&mut self, framed_octets: u64, from_reserve: bool) -> Result<Current, StoreError> {
         let needed = u64::from(FIRST_GROUP_OFFSET) + framed_octets;
         let size = needed.max(u64::from(self.settings.segment_octets));
+        self.drop_abandoned();
         let number = self.next_segment;
         let name = file_name(number);
         let file = match self.disk.create(&name, size).map_err(StoreError::io("making a segment")) {
@@ -168,6 +177,18 @@ impl SegmentLog {
         drop(open);
         self.disk.sync_dir("log").map_err(StoreError::io("syncing the log's directory"))?;
         Ok(Current { number, file, offset: FIRST_GROUP_OFFSET, size, header_written: false })
+    }
+
+    /// A segment in which nothing good was ever written is in the way: failing writes must not eat the
+    /// disk.
+    fn drop_abandoned(&self) {
+        let mut open = self.files.open.write().unwrap_or_else(PoisonError::into_inner);
+        while let Some(last) = open.last_entry()
+            && *last.key() > self.good_end.segment
+            && self.disk.remove(&file_name(*last.key())).is_ok()
+        {
+            last.remove();
+        }
     }
 
     /// Best effort: without ballast the relay works, but cannot finish on a full disk.
@@ -259,9 +280,31 @@ impl SegmentLog {
     }
 }
 
+fn read_log_id(disk: &dyn Disk) -> Option<u64> {
+    let mut octets = [0; 12];
+    disk.open(LOG_ID).and_then(|file| file.read_at(&mut octets, 0)).ok()?;
+    let (id, crc) = octets.split_at(8);
+    let is_whole = crc32c::crc32c(id).to_le_bytes() == *crc;
+    is_whole.then(|| u64::from_le_bytes(id.try_into().unwrap_or_default()))
+}
+
+/// Names a new log: at random, so that nobody can write a message that reads as a group of it.
+fn write_log_id(disk: &dyn Disk) -> std::io::Result<u64> {
+    let id = fastrand::u64(..);
+    // half a name of a log without a segment
+    if disk.open(LOG_ID).is_ok() {
+        disk.remove(LOG_ID)?;
+    }
+    let file = disk.create(LOG_ID, 0)?;
+    file.write_at(&[&id.to_le_bytes()[..], &crc32c::crc32c(&id.to_le_bytes()).to_le_bytes()].concat(), 0)?;
+    file.sync()?;
+    disk.sync_dir("log")?;
+    Ok(id)
+}
+
 /// Notes that the log went on in segment `next` from `good_end`: nothing behind that place counts.
 fn close_at(open: &mut BTreeMap<u32, Segment>, good_end: Position, next: u32) {
-    for (&number, segment) in open.range_mut(good_end.segment..next) {
+    for (&number, segment) in open.range_mut(good_end.segment.min(next)..next) {
         let good = if number == good_end.segment { good_end.offset } else { 0 };
         segment.end = Some(good.max(FIRST_GROUP_OFFSET));
     }
@@ -317,6 +360,10 @@ impl Log for SegmentLog {
             close_at(&mut open, header.continues, header.number);
         }
         self.good_end = from;
+        self.next_segment = self.next_segment.max(from.segment + 1);
+        if after > 0 && !open.contains_key(&from.segment) {
+            report.damage.push(format!("the index was fed from segment {}, which is missing", from.segment));
+        }
         // a segment whose header was lost is read all the same: its groups prove themselves
         for (&number, segment) in open.range(from.segment..) {
             let start = if number == from.segment { from.offset } else { 0 }.max(FIRST_GROUP_OFFSET);
@@ -357,6 +404,10 @@ impl Files {
 
 impl LogReader for Files {
     fn read(&self, at: Position, len: u32) -> Result<Bytes, StoreError> {
+        // nothing weighs nothing: it keeps no segment alive
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
         let mut octets = vec![0; len as usize];
         let segment = self.segment(at.segment)?;
         segment.file.read_at(&mut octets, u64::from(at.offset)).map_err(StoreError::io("reading a body"))?;

@@ -87,6 +87,7 @@ impl Index for SledIndex {
         })
     }
 
+    #[allow(clippy::disallowed_methods, reason = "durability is the checkpoint's business")]
     fn take_in(&self, table: &MemtableRef<'_>, marker: &Marker) -> Result<(), StoreError> {
         let rows = self.with(|db| {
             let mut batch = sled::Batch::default();
@@ -100,6 +101,8 @@ impl Index for SledIndex {
             }
             batch.insert(MARKER_KEY, marker.encode());
             db.apply_batch(batch)?;
+            // into the file, though not yet for sure: an index opened anew after an error must find it
+            db.flush()?;
             Ok(rows)
         })?;
         collect_garbage(rows);

@@ -25,6 +25,8 @@ use crate::clock::Timestamp;
 pub(super) const BATCH_MAX_OCTETS: usize = 16 << 20;
 /// Batches are gathered into one group up to about this size.
 pub(super) const GROUP_GOAL_OCTETS: usize = 8 << 20;
+/// Settlements may fill the active table this many times over, while the index is not ready.
+const BRIM: usize = 8;
 /// A group's buffer is given back above this.
 const GROUP_KEEP_OCTETS: usize = 1 << 20;
 
@@ -67,11 +69,19 @@ pub(super) struct Committed {
 pub(super) struct FlushJob {
     table: Arc<Memtable>,
     marker: Marker,
+    /// What the index must have before.
+    after: u64,
 }
 
 impl FlushJob {
     pub(super) fn run(&self, index: &dyn Index) -> Result<(), StoreError> {
         index.take_in(&MemtableRef(&self.table), &self.marker)
+    }
+
+    /// Whether the index still has everything from before this table, and perhaps the table too.
+    pub(super) fn fits(&self, index: &dyn Index) -> Result<bool, StoreError> {
+        let seq = index.marker()?.unwrap_or_default().seq;
+        Ok(seq == self.after || seq == self.marker.seq)
     }
 }
 
@@ -87,6 +97,8 @@ pub(super) struct Writer {
     /// Where a replay would go on: behind the last group.
     end: Position,
     octets_since_freeze: u64,
+    /// Body files of rows that were refused.
+    refused_files: Vec<Key>,
     /// What the index has, and what it has for sure.
     applied: Marker,
     durable: Marker,
@@ -130,10 +142,14 @@ impl Writer {
             live,
             end,
             octets_since_freeze: 0,
+            refused_files: Vec::new(),
             applied,
             durable,
         };
-        body::remove_orphans(&*writer.disk, &|key| writer.exists(key))?;
+        // where rows were damaged, a file without a row may be all that is left of a message
+        if report.damage.is_empty() {
+            body::remove_orphans(&*writer.disk, &|key| writer.exists(key))?;
+        }
         Ok((writer, report))
     }
 
@@ -173,10 +189,15 @@ impl Writer {
         let octets = self.group.octets().len() as u64;
         self.group.clear();
         self.group.shrink_to(GROUP_KEEP_OCTETS);
+        if appended.is_err() {
+            // not yet: until the next group is safe, this one might still be found after a crash
+            self.refused_files.extend(new_files(&rows));
+        }
         let place = appended?;
         self.end = place.end;
         self.octets_since_freeze += octets;
-        let files = self.publish(rows, &places, place.start, place.seq);
+        let mut files = self.publish(rows, &places, place.start, place.seq);
+        files.append(&mut self.refused_files);
         for key in files {
             body::remove(&*self.disk, &key);
         }
@@ -208,7 +229,7 @@ impl Writer {
                 let (blob, cached) = match row.body {
                     Body::None => (None, None),
                     Body::Old(blob, cached) => (Some(blob), cached),
-                    Body::New(octets) => {
+                    Body::New(octets) | Body::Moved(octets, _) => {
                         let (offset, crc) = places.get(&key).copied().unwrap_or_default();
                         let at = Position { offset: start.offset + offset as u32, ..start };
                         let room =
@@ -240,7 +261,8 @@ impl Writer {
         let table = Arc::new(table);
         view.frozen = Some(table.clone());
         self.octets_since_freeze = 0;
-        Some(FlushJob { table, marker: Marker { seq: view.seq, at: self.end, live: self.live.clone() } })
+        let marker = Marker { seq: view.seq, at: self.end, live: self.live.clone() };
+        Some(FlushJob { table, marker, after: self.applied.seq })
     }
 
     /// The index has taken a frozen table in.
@@ -249,10 +271,24 @@ impl Writer {
         self.view.write().unwrap_or_else(PoisonError::into_inner).frozen = None;
     }
 
-    /// How much the active table holds, against what it should.
+    /// Whether the active table holds more than it should and the index is not ready for it.
     pub(super) fn is_overfull(&self) -> bool {
+        self.holds(self.settings.memtable_octets)
+    }
+
+    /// Whether not even what already happened may come in any more.
+    pub(super) fn is_brimful(&self) -> bool {
+        self.holds(BRIM * self.settings.memtable_octets)
+    }
+
+    fn holds(&self, octets: usize) -> bool {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
-        view.frozen.is_some() && view.active.octets() >= self.settings.memtable_octets
+        view.frozen.is_some() && view.active.octets() >= octets
+    }
+
+    /// Whether anything lives in a segment.
+    pub(super) fn lives(&self, segment: u32) -> bool {
+        self.live.contains_key(&segment)
     }
 
     /// What the index must have for sure before more of the log can go; `None` where nothing can.
@@ -265,6 +301,11 @@ impl Writer {
     /// The index has `marker` on the disk: frees what only a replay from before it would need.
     pub(super) fn checkpointed(&mut self, marker: Marker) -> Result<(), StoreError> {
         self.durable = marker;
+        self.free_dead()
+    }
+
+    /// Frees the log's oldest segments as far as nothing lives in them and the index has them for sure.
+    pub(super) fn free_dead(&mut self) -> Result<(), StoreError> {
         while let Some(oldest) = self.log.segments().first() {
             if self.live.contains_key(&oldest.number) || oldest.number >= self.durable.at.segment {
                 break;
@@ -313,12 +354,26 @@ fn encode(group: &mut GroupBuilder, rows: &BTreeMap<Key, Pending>) -> BTreeMap<K
                 Body::None => group.put(key, &row.value, None),
                 Body::Old(blob, _) => group.put(key, &row.value, Some(*blob)),
                 Body::New(octets) => {
-                    places.insert(key.clone(), group.put_with_body(key, &row.value, octets));
+                    let crc = crc32c::crc32c(octets);
+                    places.insert(key.clone(), (group.put_with_body(key, &row.value, octets, crc), crc));
+                }
+                Body::Moved(octets, crc) => {
+                    places.insert(key.clone(), (group.put_with_body(key, &row.value, octets, *crc), *crc));
                 }
             },
         }
     }
     places
+}
+
+/// The keys of rows that came with a file of their own.
+fn new_files(rows: &BTreeMap<Key, Pending>) -> impl Iterator<Item = Key> {
+    let is_new = |pending: &Pending| {
+        let file =
+            pending.row.as_ref().is_some_and(|row| matches!(row.body, Body::Old(Blob::File { .. }, _)));
+        file && pending.old.is_none()
+    };
+    rows.iter().filter(move |(_, pending)| is_new(pending)).map(|(key, _)| key.clone())
 }
 
 fn burden(live: &mut BTreeMap<u32, u64>, key: &[u8], row: &Row) {
