@@ -102,6 +102,11 @@ impl Relay {
         Ok(Relay { relay_addresses, admin_addresses, store, leases, stop, outbound })
     }
 
+    /// Returns when the relay cannot go on: its store has ended.
+    pub(super) async fn failed(&self) {
+        self.store.ended().await;
+    }
+
     /// Stops: no new mail, no new attempts, what is under way is finished within the grace, then the
     /// store is closed.
     pub(super) async fn stop(self, grace: Duration) -> anyhow::Result<()> {

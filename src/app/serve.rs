@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Config;
@@ -36,7 +36,10 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        told().await;
+        tokio::select! {
+            () = told() => {}
+            () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
+        }
         tracing::info!(event = "stopping");
         tokio::select! {
             stopped = relay.stop(GRACE) => stopped?,

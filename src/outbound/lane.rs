@@ -40,6 +40,7 @@ pub(super) struct Lane {
     idle: AtomicUsize,
     refill: RefillSignal,
     refill_armed: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Lane {
@@ -53,6 +54,7 @@ impl Lane {
             idle: AtomicUsize::new(0),
             refill,
             refill_armed: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -77,8 +79,17 @@ impl Lane {
         self.refill_armed.store(true, Ordering::SeqCst);
     }
 
-    /// Adds copies.
+    /// Lets nothing wait here any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.clear();
+    }
+
+    /// Adds copies; a closed lane lets go of them.
     pub(super) fn push(&self, works: Vec<Work>) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         let count = works.len();
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).extend(works);
         (0..count).for_each(|_| self.arrived.notify_one());
@@ -86,6 +97,9 @@ impl Lane {
 
     /// Puts a copy back to be the next one: it was taken, and nothing was said about it.
     pub(super) fn push_front(&self, work: Work) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_front(work);
         self.arrived.notify_one();
     }

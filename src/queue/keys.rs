@@ -79,6 +79,11 @@ pub(super) fn place<'a>(key: &'a [u8], line: &[u8]) -> Option<Place<'a>> {
     })
 }
 
+/// Held under the reason `unreadable`, with all that the waiting row's key says.
+pub(super) fn set_aside(waiting: &[u8]) -> Key {
+    [b"hunreadable\0", waiting].concat().into()
+}
+
 pub(super) fn held(queued: &Queued, domain: &Domain, reason: &str) -> Key {
     let due = queued.due.as_millis().to_be_bytes();
     let id = queued.envelope.id.as_u64().to_be_bytes();

@@ -22,7 +22,7 @@ mod record;
 use bytes::Bytes;
 
 pub use lease::{Lease, Leases};
-pub use page::{Leased, Page, PageRequest, Paged, earliest_due};
+pub use page::{Leased, Page, PageRequest, Paged, behind_sub_line, earliest_due};
 
 use crate::clock::Timestamp;
 use crate::mail::{ClientName, Domain, Envelope, MessageId};
@@ -114,6 +114,12 @@ pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str) {
     let Some(domain) = queued.domain() else { return };
     batch.delete(keys::waiting(queued, domain));
     batch.put(keys::held(queued, domain, reason), Bytes::new());
+}
+
+/// Takes a waiting row out of the line whose envelope does not read; the envelope stays as it is.
+pub fn set_aside(batch: &mut Batch, waiting: &Key) {
+    batch.delete(waiting.clone());
+    batch.put(keys::set_aside(waiting), Bytes::new());
 }
 
 /// Moves the alarm of a domain: nothing is due there before `to`, as far as group `seen` can tell.

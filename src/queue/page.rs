@@ -46,6 +46,8 @@ pub struct Page {
     pub leased: Vec<Leased>,
     /// Copies that cannot be sent because they are damaged.
     pub damaged: Vec<(Leased, StoreError)>,
+    /// Waiting rows whose envelope does not read, by key.
+    pub unreadable: Vec<(Key, StoreError)>,
     /// What else is known.
     pub paged: Paged,
 }
@@ -93,6 +95,15 @@ impl PageRequest {
     }
 }
 
+/// Where the sub-line (class and client) of a waiting row's key ends.
+pub fn behind_sub_line(domain: &Domain, key: &Key) -> Key {
+    let line = keys::line_of(domain);
+    match keys::place(key, &line) {
+        Some(place) => [&line, place.lane, &[1]].concat().into(),
+        None => key.clone(),
+    }
+}
+
 fn earlier(known: Option<Timestamp>, due: Timestamp) -> Option<Timestamp> {
     Some(known.map_or(due, |known| known.min(due)))
 }
@@ -107,7 +118,13 @@ fn take(
 ) -> Result<(), StoreError> {
     let message_key = keys::message(place.id);
     let Some(row) = reader.get(&message_key)? else { return Ok(()) };
-    let queued = record::decode(place.id, &row.value)?;
+    let queued = match record::decode(place.id, &row.value) {
+        Ok(queued) => queued,
+        Err(error) => {
+            page.unreadable.push((key.into(), error));
+            return Ok(());
+        }
+    };
     let is_here = queued.domain().is_some_and(|domain| *keys::waiting(&queued, domain) == *key);
     if !is_here {
         return Ok(());
@@ -124,7 +141,8 @@ fn take(
             page.damaged.push((leased, error));
             return Ok(());
         }
-        Err(error) => return Err(error),
+        // a passing fault: whoever sends it will look again
+        Err(_) => {}
     }
     page.leased.push(leased);
     Ok(())

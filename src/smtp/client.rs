@@ -240,6 +240,11 @@ impl Client {
             Owed::Mail => self.take_mail(whole.reply, is_good),
             Owed::Rcpt(index) => self.take_rcpt(index, whole.reply, is_good),
             Owed::Data => self.take_data(whole.reply),
+            // a 3xx here is no acceptance
+            Owed::Content if is_good && whole.reply.code >= 300 => {
+                let text = format!("odd reply to the content: {}", whole.reply);
+                self.finish(&Reply::new(451, EnhancedStatus::new(4, 5, 0), text))
+            }
             Owed::Content => self.finish(&whole.reply),
             Owed::Quit => Some(ClientEvent::Closing(whole.reply)),
         }

@@ -185,7 +185,11 @@ impl World {
         match self.rng.u8(..20) {
             0 => self.flush(),
             1 => self.checkpoint(),
-            2 => self.compact(),
+            2 => {
+                self.compact();
+                // freeing may fail on a failing disk; it is tried again
+                let _ = self.writer.as_mut().expect("open").free_dead();
+            }
             3 => {
                 let at = self.disk.operations() + self.rng.u64(..6);
                 let fault = if self.rng.bool() { Fault::Error } else { Fault::Full };
@@ -492,6 +496,36 @@ fn a_full_disk_refuses_new_mail_and_still_finishes_old() {
     world.disk.plan(world.disk.operations(), Fault::Full);
     writer.commit(&[&settle], true).expect("the ballast makes room");
     assert!(!world.disk.list("log").expect("lists").contains(&"log/ballast".to_owned()));
+}
+
+#[test]
+fn what_dies_behind_a_checkpoint_is_freed() {
+    let mut world = World::new(1, Defect::None);
+    world.settings.0.segment_octets = 32_768;
+    world.open();
+    let mut long_lived = Batch::new();
+    long_lived.insert(*b"m0", "", Some(NewBody::Octets(vec![1; 100].into())));
+    world.writer.as_mut().expect("open").commit(&[&long_lived], false).expect("commits");
+    for number in 1..20_u8 {
+        let (mut come, mut go) = (Batch::new(), Batch::new());
+        come.insert([b'm', number], "", Some(NewBody::Octets(vec![number; 20_000].into())));
+        go.delete([b'm', number]);
+        let writer = world.writer.as_mut().expect("open");
+        writer.commit(&[&come], false).and_then(|_| writer.commit(&[&go], false)).expect("commits");
+        if number % 5 == 0 {
+            world.flush();
+            let marker = world.index.marker().expect("in memory").expect("was fed");
+            world.index.checkpoint().expect("in memory");
+            world.writer.as_mut().expect("open").checkpointed(marker).expect("frees");
+        }
+    }
+    let segments = |world: &World| world.writer.as_ref().expect("open").sizes().0.len();
+    assert!(segments(&world) > 10, "one old message keeps them");
+    let mut gone = Batch::new();
+    gone.delete(*b"m0");
+    let writer = world.writer.as_mut().expect("open");
+    writer.commit(&[&gone], false).and_then(|_| writer.free_dead()).expect("commits");
+    assert!(segments(&world) < 10, "{} are left", segments(&world));
 }
 
 #[test]

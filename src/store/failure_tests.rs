@@ -12,6 +12,8 @@ use super::*;
 struct Moody {
     index: MemoryIndex,
     fails: Arc<AtomicBool>,
+    /// Whether opening it anew takes it back to the beginning.
+    forgets: Arc<AtomicBool>,
 }
 
 impl Index for Moody {
@@ -43,6 +45,9 @@ impl Index for Moody {
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
+        if self.forgets.load(Ordering::SeqCst) {
+            self.index.forget();
+        }
         Ok(())
     }
 
@@ -97,6 +102,27 @@ async fn an_index_that_fails_refuses_new_rows_loses_none_and_recovers() {
         assert!(store.reader().get(&key).expect("reads").is_some(), "row {number}");
     }
     tokio::task::spawn_blocking(move || store.close()).await.expect("joins").expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_lost_rows_ends_the_store_and_a_new_start_finds_them() {
+    let (log, index) = (MemoryLog::new(), Moody::default());
+    let store = store(log.clone(), index.clone());
+    let mut kept = Vec::new();
+    for number in 0..100 {
+        store.commit(row(number)).await.expect("commits");
+        kept.push(number);
+    }
+    index.forgets.store(true, Ordering::SeqCst);
+    index.fails.store(true, Ordering::SeqCst);
+    kept.extend(put_until(&store, 1000, Result::is_err).await);
+    tokio::time::timeout(Duration::from_secs(20), store.ended()).await.expect("in time");
+    index.fails.store(false, Ordering::SeqCst);
+    let again = self::store(log, index);
+    for number in kept {
+        let key = [&b"m"[..], &number.to_be_bytes()].concat();
+        assert!(again.reader().get(&key).expect("reads").is_some(), "row {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

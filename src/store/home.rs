@@ -79,7 +79,7 @@ impl Home {
         self.dir.join("index")
     }
 
-    fn forget_index(&self) -> Result<(), StoreError> {
+    pub(super) fn forget_index(&self) -> Result<(), StoreError> {
         match fs::remove_dir_all(self.index_dir()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::io("removing the index")(error))

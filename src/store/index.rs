@@ -109,6 +109,11 @@ impl MemoryIndex {
         }
     }
 
+    /// Loses everything.
+    pub fn forget(&self) {
+        *self.state() = MemoryState::default();
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, MemoryState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

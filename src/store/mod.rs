@@ -46,7 +46,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use batch::{Batch, Haste, NewBody, Op};
 pub use body::BodyFile;
@@ -104,7 +104,10 @@ struct Shared {
     reads: crossbeam::channel::Sender<threads::Read>,
     ailment: threads::Ailment,
     reader: Reader,
-    submit_permits: Arc<Semaphore>,
+    ended: watch::Receiver<()>,
+    /// Places for what somebody waits for, and for what already happened: neither crowds the other out.
+    now_permits: Arc<Semaphore>,
+    soon_permits: Arc<Semaphore>,
     read_permits: Arc<Semaphore>,
     home: Option<home::Home>,
 }
@@ -120,11 +123,27 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Self, Replayed), StoreError> {
         let home = home::Home::enter(dir)?;
+        let (writer, disk, index, report) = match Self::open_once(&home, settings, progress) {
+            Err(error @ (StoreError::Index(_) | StoreError::Damaged(_))) => {
+                tracing::error!(event = "index_rebuild", reason = %error);
+                home.forget_index()?;
+                Self::open_once(&home, settings, progress)?
+            }
+            opened => opened?,
+        };
+        home.mark_running()?;
+        Ok((Self::start(writer, disk, index, clock, alarms, Some(home))?, report))
+    }
+
+    fn open_once(
+        home: &home::Home,
+        settings: Settings,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Writer, Arc<dyn Disk>, Arc<dyn Index>, Replayed), StoreError> {
         let (log, disk, index) = home.open_parts(settings)?;
         let (writer, report) =
             Writer::open(Box::new(log), disk.clone(), index.clone(), settings.writer, progress)?;
-        home.mark_running()?;
-        Ok((Self::start(writer, disk, index, clock, alarms, Some(home))?, report))
+        Ok((writer, disk, index, report))
     }
 
     /// Opens a store on parts of one's own: the simulator's.
@@ -154,9 +173,11 @@ impl Store {
             requests: threads.requests.clone(),
             reads: threads.reads.clone(),
             ailment: threads.ailment.clone(),
+            ended: threads.ended.clone(),
             threads: std::sync::Mutex::new(Some(threads)),
             reader,
-            submit_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 2)),
+            now_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 2)),
+            soon_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 4)),
             read_permits: Arc::new(Semaphore::new(READS_MAX)),
             home,
         })))
@@ -178,7 +199,11 @@ impl Store {
         if batch.weight_octets() > writer::BATCH_MAX_OCTETS {
             return Err(StoreError::TooLarge { limit_octets: writer::BATCH_MAX_OCTETS });
         }
-        let permit = place_in(&self.0.submit_permits).await?;
+        let permits = match haste {
+            Haste::Now => &self.0.now_permits,
+            Haste::Soon => &self.0.soon_permits,
+        };
+        let permit = place_in(permits).await?;
         let done: Done = Box::new(move |result| {
             drop(permit);
             done(result);
@@ -213,6 +238,14 @@ impl Store {
     /// Begins the file of a body too large for the log, for the row under `owner`. Blocking.
     pub fn body_file(&self, owner: &[u8]) -> Result<BodyFile, StoreError> {
         BodyFile::create(self.0.reader.disk.clone(), owner)
+    }
+
+    /// Returns when the store has stopped taking anything: after [`Store::close`], or for good after a
+    /// fault that only a new start mends.
+    pub async fn ended(&self) {
+        let mut ended = self.0.ended.clone();
+        // nothing is ever sent: an error is the end
+        while ended.changed().await.is_ok() {}
     }
 
     /// What is wrong with the store now.

@@ -2,11 +2,13 @@
 //!
 //! Blocking belongs here and nowhere else. All channels are bounded; who submits holds a permit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, select, select_biased};
+use tokio::sync::watch;
 
 use super::AlarmSink;
 use super::batch::{Batch, Haste};
@@ -25,6 +27,10 @@ pub(super) const READS_MAX: usize = 1024;
 const READER_THREADS: usize = 2;
 /// How long a batch that nobody waits for may wait for company.
 const SOON: Duration = Duration::from_millis(50);
+/// How often the writer looks up while it waits for the index.
+const OVERFULL_LOOK: Duration = Duration::from_millis(10);
+/// A segment that could not be emptied is left alone for this long.
+const STUCK: Duration = Duration::from_secs(600);
 /// How long the writer waits before it tries again what must not be lost.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -54,6 +60,8 @@ enum Job {
 enum Event {
     Flushed(FlushJob),
     FlushFailed(FlushJob, StoreError),
+    /// The index came back without rows that it had taken in.
+    IndexLost,
     Checkpointed(Marker),
     CheckpointFailed(StoreError),
     Compacted(u32, Result<u64, StoreError>),
@@ -86,6 +94,8 @@ pub(super) struct Threads {
     pub(super) requests: Sender<Request>,
     pub(super) reads: Sender<Read>,
     pub(super) ailment: Ailment,
+    /// Closed when the writer has ended.
+    pub(super) ended: watch::Receiver<()>,
     writer: JoinHandle<Result<(), StoreError>>,
 }
 
@@ -103,7 +113,9 @@ impl Threads {
         let (reports, events) = bounded(8);
         for number in 0..READER_THREADS {
             let (to_read, reader) = (to_read.clone(), reader.clone());
-            spawn(&format!("store-read-{number}"), move || to_read.iter().for_each(|read| read(&reader)))?;
+            spawn(&format!("store-read-{number}"), move || {
+                to_read.iter().for_each(|read| run_read(read, &reader))
+            })?;
         }
         let (index, feeds) = (reader.index.clone(), reports.clone());
         spawn("store-index", move || feed_index(&*index, &to_do, &feeds))?;
@@ -131,9 +143,15 @@ impl Threads {
             waiting_since: None,
             busy: Busy::default(),
             stopping: false,
+            index_lost: false,
         };
-        let writer = spawn("store-write", move || desk.run())?;
-        Ok(Threads { requests, reads, ailment, writer })
+        let (alive, ended) = watch::channel(());
+        let writer = spawn("store-write", move || {
+            // dropped on whatever way the writer ends, a panic included
+            let _alive = alive;
+            desk.run().inspect_err(|error| tracing::error!(event = "store_ended", error = %error))
+        })?;
+        Ok(Threads { requests, reads, ailment, ended, writer })
     }
 
     /// Waits until everything submitted is durable and the index is on the disk.
@@ -150,28 +168,48 @@ fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.into()).spawn(work).map_err(StoreError::io("starting a thread"))
 }
 
+/// A step that panics costs its own answer, not the thread.
+fn run_read(read: Read, reader: &Reader) {
+    if catch_unwind(AssertUnwindSafe(|| read(reader))).is_err() {
+        tracing::error!(event = "read_panicked");
+    }
+}
+
 fn feed_index(index: &dyn Index, jobs: &Receiver<Job>, reports: &Sender<Event>) {
     for job in jobs {
         let report = match job {
             Job::Flush(job) => match job.run(index) {
                 Ok(()) => Event::Flushed(job),
                 Err(error) => {
-                    thread::sleep(RETRY);
-                    // an error sticks to an open index: open it anew for the next try
-                    if let Err(error) = index.reopen() {
-                        tracing::error!(event = "index_not_reopened", error = %error);
+                    reopen(index);
+                    match job.fits(index) {
+                        Ok(false) => Event::IndexLost,
+                        _ => Event::FlushFailed(job, error),
                     }
-                    Event::FlushFailed(job, error)
                 }
             },
             Job::Checkpoint(marker) => match index.checkpoint() {
                 Ok(()) => Event::Checkpointed(marker),
-                Err(error) => Event::CheckpointFailed(error),
+                Err(error) => {
+                    reopen(index);
+                    match index.marker() {
+                        Ok(now) if now.as_ref().is_none_or(|now| now.seq < marker.seq) => Event::IndexLost,
+                        _ => Event::CheckpointFailed(error),
+                    }
+                }
             },
         };
         if reports.send(report).is_err() {
             break;
         }
+    }
+}
+
+/// An error sticks to an open index: opens it anew for the next try, after a rest.
+fn reopen(index: &dyn Index) {
+    thread::sleep(RETRY);
+    if let Err(error) = index.reopen() {
+        tracing::error!(event = "index_not_reopened", error = %error);
     }
 }
 
@@ -181,8 +219,8 @@ struct Busy {
     flush: bool,
     checkpoint: bool,
     compaction: bool,
-    /// The segment that compaction could not empty: not tried again in this run.
-    stuck: Option<u32>,
+    /// The segment that compaction could not empty, and when that was.
+    stuck: Option<(u32, Instant)>,
 }
 
 /// The writer's desk: what came in, what is under way.
@@ -202,6 +240,8 @@ struct Desk {
     busy: Busy,
     /// Whether it is time to stop.
     stopping: bool,
+    /// Whether the index lost rows: only a new start can find them again, from the log.
+    index_lost: bool,
 }
 
 impl Desk {
@@ -212,6 +252,10 @@ impl Desk {
                 self.commit();
             }
             self.maintain();
+            if self.index_lost {
+                // no clean end: the marker that the index has must decide where the replay begins
+                return Err(StoreError::Index("it lost rows that it had taken in; start again".into()));
+            }
             if !go_on {
                 return self.finish();
             }
@@ -226,9 +270,9 @@ impl Desk {
         };
         if self.writer.is_overfull() {
             // the index must take a table in before more may come
-            let event = self.events.recv_timeout(wait).ok();
+            let event = self.events.recv_timeout(wait.clamp(OVERFULL_LOOK, SOON)).ok();
             event.into_iter().for_each(|event| self.note(event));
-            self.refuse_while_failing();
+            self.gather_while_overfull();
             return !self.stopping;
         }
         let (incoming, events) = (&self.incoming, &self.events);
@@ -257,18 +301,27 @@ impl Desk {
         true
     }
 
-    /// An index that takes nothing in must not keep clients waiting for an answer.
-    fn refuse_while_failing(&mut self) {
-        let Some(ailment) = self.ailment.get() else { return };
+    /// What already happened is written while there is any room; new rows wait for the index, and an
+    /// index that fails must not keep clients waiting for an answer.
+    fn gather_while_overfull(&mut self) {
         while let Ok(request) = self.incoming.try_recv() {
             match request {
                 Request::Stop => self.stopping = true,
-                Request::Commit(Submission { haste: Haste::Now, done, .. }) => {
-                    done(Err(StoreError::Index(ailment.as_str().into())));
-                }
                 Request::Commit(submission) => self.gathered.push(submission),
             }
         }
+        let gathered = std::mem::take(&mut self.gathered);
+        let (now, mut soon): (Vec<_>, Vec<_>) =
+            gathered.into_iter().partition(|submission| submission.haste == Haste::Now);
+        match self.ailment.get() {
+            Some(why) => answer(now, &Err(StoreError::Index(why.into()))),
+            None => self.gathered = now,
+        }
+        if !soon.is_empty() && !self.writer.is_brimful() {
+            self.commit_what_happened(std::mem::take(&mut soon));
+        }
+        self.gathered.append(&mut soon);
+        self.waiting_since = (!self.gathered.is_empty()).then(|| self.clock.instant());
     }
 
     fn is_due(&self) -> bool {
@@ -277,14 +330,29 @@ impl Desk {
         !self.writer.is_overfull() && (hasty || self.clock.instant().duration_since(since) >= SOON)
     }
 
+    /// Commits what was gathered, in groups of a bounded size.
     fn commit(&mut self) {
-        let gathered = std::mem::take(&mut self.gathered);
         self.waiting_since = None;
-        if gathered.is_empty() {
-            return;
+        let mut rest = std::mem::take(&mut self.gathered).into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut octets = 0;
+            let mut group = Vec::new();
+            while let Some(next) = rest.next_if(|_| octets < GROUP_GOAL_OCTETS) {
+                octets += next.batch.weight_octets();
+                group.push(next);
+            }
+            self.commit_group(group);
         }
+    }
+
+    fn commit_group(&mut self, gathered: Vec<Submission>) {
         match self.try_commit(&gathered, false) {
             Ok(seq) => answer(gathered, &Ok(seq)),
+            // one batch met a damaged row: the others shall not suffer for it
+            Err(StoreError::Damaged(_)) if gathered.len() > 1 => {
+                gathered.into_iter().for_each(|submission| self.commit_group(vec![submission]));
+            }
+            Err(error @ StoreError::Damaged(_)) => answer(gathered, &Err(error)),
             Err(error) => {
                 // who waits is told; what already happened outside must be written all the same
                 let (now, soon) = gathered.into_iter().partition(|submission| submission.haste == Haste::Now);
@@ -302,8 +370,8 @@ impl Desk {
             Ok(seq) => answer(soon, &Ok(seq)),
             Err(_) => {
                 thread::sleep(RETRY);
-                self.gathered = soon;
-                self.waiting_since = Some(self.clock.instant());
+                self.gathered.extend(soon);
+                self.waiting_since.get_or_insert(self.clock.instant());
             }
         }
     }
@@ -335,6 +403,10 @@ impl Desk {
                     self.busy.flush = false;
                 }
             }
+            Event::IndexLost => {
+                self.index_lost = true;
+                self.ailment.set(Some(&StoreError::Index("it lost rows that it had taken in".into())));
+            }
             Event::Checkpointed(marker) => {
                 self.busy.checkpoint = false;
                 if let Err(error) = self.writer.checkpointed(marker) {
@@ -348,10 +420,14 @@ impl Desk {
             Event::Compacted(segment, outcome) => {
                 self.busy.compaction = false;
                 match outcome {
-                    Ok(octets) => tracing::info!(event = "segment_emptied", segment, moved_octets = octets),
-                    Err(error) => {
+                    Ok(octets) if !self.writer.lives(segment) => {
+                        tracing::info!(event = "segment_emptied", segment, moved_octets = octets);
+                    }
+                    outcome => {
+                        let error =
+                            outcome.err().map_or("a damaged group hides rows".into(), |e| e.to_string());
                         tracing::error!(event = "segment_not_emptied", segment, error = %error);
-                        self.busy.stuck = Some(segment);
+                        self.busy.stuck = Some((segment, self.clock.instant()));
                     }
                 }
             }
@@ -372,12 +448,20 @@ impl Desk {
         }
         if !self.busy.compaction
             && let Some(segment) = self.writer.wants_compaction()
-            && self.busy.stuck != Some(segment)
+            && !self.is_stuck(segment)
         {
             self.busy.compaction = self.segments.try_send(segment).is_ok();
         }
+        if let Err(error) = self.writer.free_dead() {
+            tracing::error!(event = "segment_not_freed", error = %error);
+        }
         let (segments, live) = self.writer.sizes();
         self.meters.log(segments.iter().map(|segment| segment.octets).sum(), live);
+    }
+
+    fn is_stuck(&self, segment: u32) -> bool {
+        let since = self.busy.stuck.filter(|(stuck, _)| *stuck == segment);
+        since.is_some_and(|(_, at)| self.clock.instant().duration_since(at) < STUCK)
     }
 
     fn finish(mut self) -> Result<(), StoreError> {

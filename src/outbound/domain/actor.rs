@@ -16,7 +16,7 @@ use crate::outbound::path::{AskCredits, PathHandle, Pushed};
 use crate::outbound::route::{self, Route};
 use crate::outbound::session::{conclude, hold_damaged, unreached};
 use crate::queue::{self, Leased, PageRequest, Paged};
-use crate::store::{Batch, Key, StoreError};
+use crate::store::{Batch, Haste, Key, StoreError};
 
 /// Copies looked at in one piece of a sweep.
 const SWEEP_COPIES: usize = 200;
@@ -97,28 +97,30 @@ impl DomainActor {
         match effect {
             Effect::Resolve => {
                 self.path = None;
-                tokio::spawn(async move {
-                    let routed = route::resolve(&deps, &domain).await;
-                    me.do_send(Routed(routed));
+                let inside = me.clone();
+                guard(me, Event::PageFailed, async move {
+                    inside.do_send(Routed(route::resolve(&deps, &domain).await));
                 });
             }
             Effect::Ask => self.ask(context),
             Effect::Page(after) => self.page(after, context),
             Effect::Sweep { everything } => {
-                tokio::spawn(async move {
+                let inside = me.clone();
+                guard(me, Event::Swept, async move {
                     if let Err(error) = sweep(&deps, &domain, everything).await {
                         tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
                     }
-                    me.do_send(Happened(Event::Swept));
+                    inside.do_send(Happened(Event::Swept));
                 });
             }
             Effect::MoveAlarm(not_before) => {
-                tokio::spawn(async move {
+                let inside = me.clone();
+                guard(me, Event::AlarmMoved, async move {
                     if let Err(error) = move_alarm(&deps, &domain, not_before).await {
                         // too early an alarm costs one look; none is ever too late
                         tracing::warn!(event = "alarm_not_moved", domain = %domain, error = %error);
                     }
-                    me.do_send(Happened(Event::AlarmMoved));
+                    inside.do_send(Happened(Event::AlarmMoved));
                 });
             }
             Effect::Retire => self.manager.retired.do_send(DomainRetired(domain)),
@@ -146,7 +148,8 @@ impl DomainActor {
         let Some(path) = self.path.clone() else { return self.happen(Event::PathLost, context) };
         let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
         let credits = std::mem::take(&mut self.credits);
-        tokio::spawn(async move {
+        let inside = me.clone();
+        guard(me, Event::PageFailed, async move {
             let request = PageRequest { domain, now: deps.clock.now(), after, copies_max: credits.len() };
             let event = match page(&deps, request, credits, &path).await {
                 Ok(paged) => Event::Paged(paged),
@@ -155,9 +158,18 @@ impl DomainActor {
                     Event::PageFailed
                 }
             };
-            me.do_send(Happened(event));
+            inside.do_send(Happened(event));
         });
     }
+}
+
+/// Runs a task; should it panic, the actor hears of its end all the same.
+fn guard(me: Addr<DomainActor>, otherwise: Event, task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        if tokio::spawn(task).await.is_err() {
+            me.do_send(Happened(otherwise));
+        }
+    });
 }
 
 /// Reads a page and hands it to the path, a credit with each copy.
@@ -171,6 +183,12 @@ async fn page(
     let page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
     for (leased, error) in page.damaged {
         hold_damaged(deps, leased, &error).await;
+    }
+    for (key, error) in page.unreadable {
+        tracing::error!(event = "held", reason = "unreadable", error = %error);
+        let mut batch = Batch::new();
+        queue::set_aside(&mut batch, &key);
+        deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await?;
     }
     let works = page.leased.into_iter().zip(credits).map(|(leased, credit)| Work { leased, credit });
     let works: Vec<Work> = works.collect();
@@ -198,11 +216,12 @@ async fn sweep(deps: &Deps, domain: &Domain, everything: Option<RouteError>) -> 
             let content = leased.body.clone();
             conclude(deps, &meters, leased, &verdicts, None, content.as_deref()).await;
         }
-        after = page.paged.after;
-        // what was accepted later expires later: a page without any is the end
-        if !found || after.is_none() {
-            return Ok(());
-        }
+        // what was accepted later expires later: behind a page without any, only other sub-lines count
+        after = match page.paged.after {
+            None => return Ok(()),
+            Some(key) if found => Some(key),
+            Some(key) => Some(queue::behind_sub_line(domain, &key)),
+        };
     }
 }
 
@@ -227,7 +246,7 @@ async fn move_alarm(deps: &Deps, domain: &Domain, not_before: Option<Timestamp>)
     let to = earliest.map(|due| not_before.map_or(due, |not_before| due.max(not_before)));
     let mut batch = Batch::new();
     queue::move_alarm(&mut batch, domain, seen, to);
-    deps.store.submit(batch, crate::store::Haste::Soon, Box::new(|_| {})).await
+    deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await
 }
 
 impl Actor for DomainActor {

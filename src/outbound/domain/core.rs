@@ -13,6 +13,8 @@ use crate::store::Key;
 
 /// A domain with nothing due is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(5);
+/// After a fault of our own (the store, a panic) the domain rests for this long.
+const FAULT_REST: Duration = Duration::from_secs(5);
 /// A route is looked up again after this; the resolver's cache knows the TTL.
 const ROUTE_FRESH_FOR: Duration = Duration::from_secs(60);
 
@@ -116,7 +118,11 @@ impl Core {
                 self.doing = Doing::Paging;
                 return vec![Effect::Page(self.after.clone())];
             }
-            Event::Credited(_) | Event::PageFailed => self.doing = Doing::Nothing,
+            Event::Credited(_) => self.doing = Doing::Nothing,
+            Event::PageFailed => {
+                self.doing = Doing::Nothing;
+                self.blocked_until = Some(now.after(FAULT_REST));
+            }
             Event::AlarmMoved if self.doing == Doing::MovingAlarm => self.doing = Doing::Nothing,
             // on the way out: whether there is mail after all is asked at the end
             Event::AlarmMoved => {}
@@ -161,12 +167,12 @@ impl Core {
         self.doing = Doing::Nothing;
         self.last_active = now;
         self.after = paged.after;
+        // what was put off while the page was read, or seen on the pages before, is known already
+        let later = self.next_due.filter(|due| *due > now);
+        self.next_due = later.into_iter().chain(paged.next_due).min();
         if self.after.is_none() {
             // the end of the line: once more from its head, if mail came meanwhile
             self.more = std::mem::take(&mut self.woken);
-            // what was put off while the page was read is known already
-            let later = self.next_due.filter(|due| *due > now);
-            self.next_due = later.into_iter().chain(paged.next_due).min();
         }
     }
 
@@ -283,6 +289,18 @@ mod tests {
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::Woken(at(0)), vec![]),
             (0, end(None), vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_tried_again_after_a_rest() {
+        check(vec![
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
+            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::PageFailed, vec![]),
+            (4, Event::Tick { crowded: false }, vec![]),
+            (5, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
     }
 

@@ -127,9 +127,12 @@ impl Path {
 
 impl Actor for Path {
     type Context = Context<Self>;
+}
 
-    fn stopped(&mut self, _: &mut Self::Context) {
-        self.lane.clear();
+impl Drop for Path {
+    fn drop(&mut self) {
+        // on whatever way it ends, a panic included: nothing may wait in a lane that nobody serves
+        self.lane.close();
     }
 }
 

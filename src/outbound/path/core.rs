@@ -14,6 +14,8 @@ const GRANT_MAX: usize = 64;
 /// Places in the window of a path without a session: a thousand dead hosts must not fill the memory
 /// that living ones need.
 const UNPROVEN_MAX: usize = 1;
+/// A site that refused a connection is offered one more than it took after this.
+const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// After this, where others wait for its room, or where it is down.
@@ -78,6 +80,9 @@ pub(super) struct Core {
     /// Until when nothing is tried.
     down_until: Option<Timestamp>,
     failures: u32,
+    /// As many connections as the site took when it last refused one, plus one a minute since.
+    ceiling: usize,
+    ceiling_moved: Timestamp,
     last_active: Timestamp,
 }
 
@@ -97,6 +102,8 @@ impl Core {
             up: 0,
             down_until: rest.map(|rest| rest.until).filter(|until| now < *until),
             failures: rest.map_or(0, |rest| rest.failures),
+            ceiling: connections_max,
+            ceiling_moved: now,
             last_active: now,
         }
     }
@@ -131,8 +138,12 @@ impl Core {
             self.up = self.up.saturating_sub(1);
             return;
         }
-        // a connection refused beside others that work is a limit, not an outage
-        if self.up > 0 || self.sessions > 0 || self.down_until.is_some() {
+        // a connection refused beside others that work is a limit, not an outage: it is respected
+        if self.up > 0 {
+            (self.ceiling, self.ceiling_moved) = (self.up, now);
+            return;
+        }
+        if self.sessions > 0 || self.down_until.is_some() {
             return;
         }
         self.failures += 1;
@@ -148,6 +159,9 @@ impl Core {
         let rest = self.down_until.map(|until| Rest { until, failures: self.failures });
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
+        }
+        if self.ceiling < self.connections_max && now.since(self.ceiling_moved) >= CEILING_RISES_AFTER {
+            (self.ceiling, self.ceiling_moved) = (self.ceiling + 1, now);
         }
         let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0;
         if is_idle {
@@ -180,7 +194,7 @@ impl Core {
             effects.push(Effect::Grant(domain, grant));
         }
         // a path that failed is tried with one connection first
-        let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.connections_max };
+        let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.ceiling };
         let opening = self.sessions - self.up.min(self.sessions);
         let wanted = lane.ready.saturating_sub(lane.idle_sessions + opening + starting);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
@@ -315,8 +329,13 @@ mod tests {
         let mut core = core();
         core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
         core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE);
-        let effects = core.handle(at(2), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE);
-        assert!(!effects.contains(&Effect::ClearLane), "{effects:?}");
+        // one is up, three were refused: nothing is cleared, and none of the three is dialled again
+        for _ in 0..3 {
+            assert_eq!(core.handle(at(2), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE), []);
+        }
+        assert_eq!(core.handle(at(61), lane(0, 50, 0), Event::Tick { crowded: false }, MIDDLE), []);
+        let later = core.handle(at(62), lane(0, 50, 0), Event::Tick { crowded: false }, MIDDLE);
+        assert_eq!(later, [Effect::Open(1)], "one more than it took, a minute later");
     }
 
     #[test]
