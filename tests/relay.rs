@@ -97,6 +97,7 @@ async fn a_line_dropped_in_place_of_the_final_reply_costs_an_attempt_and_no_mail
         send(relay.smtp, &[&format!("u{number}@drops.test")], "drop").await.expect("accepted");
     }
     let arrived = eventually("all ten", || Some(world.arrived()).filter(|all| all.len() >= 10)).await;
+    assert_eq!(relay.log().iter().filter(|line| line.contains("event=deferred")).count(), 3);
     let distinct: std::collections::BTreeSet<_> = arrived.iter().map(|(_, to)| to.clone()).collect();
     assert_eq!((arrived.len(), distinct.len()), (10, 10));
     assert!(relay.terminate().await.success());
@@ -130,6 +131,8 @@ async fn what_was_accepted_survives_a_kill_and_waits_for_its_destination() {
         send(relay.smtp, &[&format!("u{number}@prompt.test")], "durable").await.expect("accepted");
     }
     relay.logged(&["event=unreachable"]).await;
+    let charged = relay.log().iter().any(|line| line.contains("event=deferred"));
+    assert!(!charged, "waiting was charged as an attempt");
     relay.kill();
     let (status, out, _) = place.barid(&["spool", "verify", "--json"]);
     assert!(status.success() && out.contains("\"bodies\":20"), "{out}");
@@ -166,17 +169,21 @@ async fn the_index_is_found_again_from_the_log() {
 async fn mail_that_could_not_be_sent_in_time_is_reported() {
     let mut world = World::build(&[("prompt.test", prompt())]).await;
     world.go_down().await;
-    let variation = Variation {
-        delivery: "expire_after = \"300ms\"",
-        // the report's own way is a fixed one, to a host that stays up
-        more: "",
-        ..Variation::default()
-    };
+    // the sender's own host stays up
+    let home = World::build(&[]).await;
+    let route = format!("[[route]]\ndomains = [\"sender.test\"]\nvia = \"{}\"", home.mail);
+    let variation =
+        Variation { delivery: "expire_after = \"300ms\"", more: route.leak(), ..Variation::default() };
     let place = Place::new(&world, &variation);
     let relay = place.start().await;
     send(relay.smtp, &["you@prompt.test"], "late").await.expect("accepted");
-    let line = relay.logged(&["event=bounced", "to=you@prompt.test"]).await;
-    assert!(line.contains("4.4.1"), "{line}");
+    let (report, to) = eventually("the report", || home.arrived().pop()).await;
+    assert_eq!(to, ["app@sender.test"]);
+    assert!(
+        report.contains("Final-Recipient: rfc822; you@prompt.test\r\nAction: failed\r\nStatus: 4.4.1"),
+        "{report}"
+    );
+    assert!(report.contains("Subject: late"), "{report}");
     assert!(relay.terminate().await.success());
 }
 

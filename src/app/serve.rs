@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Config;
@@ -19,6 +20,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
     let config = Config::load(config)?;
     let _log = start_log(tracing::Level::INFO, format, LogTarget::Stderr, Clock::System)?;
+    raise_file_limit();
     let metrics = relay::record_metrics()?;
     run_system(async move {
         let relay = Relay::start(config, metrics, Arc::new(|_| {})).await?;
@@ -28,27 +30,39 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         for address in &relay.admin_addresses {
             tracing::info!(event = "listening", role = "admin", address = %address);
         }
-        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-        let mut told = async move || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
         tokio::select! {
-            () = told() => {}
+            told = told_to_stop() => told?,
             () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
         }
         tracing::info!(event = "stopping");
         tokio::select! {
             stopped = relay.stop(GRACE) => stopped?,
             // told twice: what is not finished is found again at the next start
-            () = told() => tracing::warn!(event = "stopped_at_once"),
+            _ = told_to_stop() => tracing::warn!(event = "stopped_at_once"),
         }
         tracing::info!(event = "stopped");
         Ok(())
     })
+}
+
+/// As many file descriptors as the system lets us have: each connection is one.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(event = "file_limit_not_raised", error = %error);
+    }
+}
+
+/// Returns at SIGTERM or SIGINT.
+pub(super) async fn told_to_stop() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 /// Runs a future on an actix system over a multi-thread tokio runtime: actors on this thread, sessions

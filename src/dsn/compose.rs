@@ -7,6 +7,8 @@ use crate::mail::{Address, Domain, MessageId, Reply, rfc5322_date};
 
 /// A report's text lines stay below this.
 const LINE_MAX_CHARACTERS: usize = 72;
+/// A longer word is cut: no line may exceed 998 octets (RFC 5322 2.1.1).
+const WORD_MAX_OCTETS: usize = 900;
 /// Header octets of the original that a report gives back at most.
 pub const HEADERS_MAX_OCTETS: usize = 64 << 10;
 
@@ -66,6 +68,7 @@ fn write_header(out: &mut String, report: &Report<'_>, boundary: &str) {
          Auto-Submitted: auto-replied\r\n\
          MIME-Version: 1.0\r\n\
          Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
+         Content-Transfer-Encoding: 8bit\r\n\
          \r\n"
     );
 }
@@ -100,7 +103,7 @@ fn wrap(text: &str) -> Vec<String> {
                 line.push(' ');
                 line.push_str(word);
             }
-            _ => lines.push(word.chars().take(900).collect()),
+            _ => lines.push(word[..word.floor_char_boundary(WORD_MAX_OCTETS)].to_owned()),
         }
     }
     lines
@@ -133,10 +136,10 @@ fn write_status(out: &mut String, report: &Report<'_>, failures: &[Failure], bou
 fn append_original(message: &mut Vec<u8>, header: &[u8], boundary: &str) {
     message
         .extend_from_slice(format!("--{boundary}\r\nContent-Type: text/rfc822-headers\r\n\r\n").as_bytes());
-    message.extend_from_slice(&header[..header_end(header).min(HEADERS_MAX_OCTETS)]);
-    if !message.ends_with(b"\r\n") {
-        message.extend_from_slice(b"\r\n");
-    }
+    let header = &header[..header_end(header).min(HEADERS_MAX_OCTETS)];
+    // whole lines only
+    let lines = memchr::memmem::rfind(header, b"\r\n").map_or(0, |at| at + 2);
+    message.extend_from_slice(&header[..lines]);
     message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
 }
 
@@ -186,8 +189,9 @@ mod tests {
 
     #[test]
     fn no_strangers_text_breaks_a_line() {
-        let reply = Reply::new(550, EnhancedStatus::new(5, 7, 1), "go away ".repeat(100));
-        let report = example(reply, b"");
+        let text = format!("{} {}", "go away ".repeat(100), "ü".repeat(2000));
+        let report = example(Reply::new(550, EnhancedStatus::new(5, 7, 1), text), b"Subject: cut\r\nX: half");
+        assert!(!report.contains("X: half"), "half a line");
         for line in report.split("\r\n") {
             assert!(line.len() <= 998 && !line.contains(['\r', '\n']), "{line:?}");
         }

@@ -13,6 +13,8 @@ use crate::store::{BODY_IN_LOG_MAX_OCTETS, Batch, BodyFile, NewBody, Store, Stor
 
 /// A message that has passed this many relays is in a loop (RFC 5321 6.3).
 const RECEIVED_MAX: usize = 100;
+/// Recipients of one copy: what every server must take in one transaction (RFC 5321 4.5.3.1.8).
+const COPY_RECIPIENTS_MAX: usize = 100;
 /// A large body is written in pieces of about this size.
 const PIECE_OCTETS: usize = 256 << 10;
 
@@ -98,14 +100,18 @@ impl Gate {
     }
 }
 
-/// One list a domain; a recipient named twice is served once.
+/// One list a domain, or several for very many recipients; a recipient named twice is served once.
 fn split_by_domain(recipients: &[Address]) -> Vec<Vec<Address>> {
     let mut copies: Vec<Vec<Address>> = Vec::new();
     let mut by_domain = std::collections::HashMap::new();
     let mut seen = std::collections::HashSet::new();
     for recipient in recipients.iter().filter(|recipient| seen.insert(*recipient)) {
-        let copy = *by_domain.entry(recipient.domain()).or_insert_with(|| {
+        let copy = by_domain.get(recipient.domain()).copied();
+        let copy = copy
+            .filter(|copy| copies.get(*copy).is_some_and(|copy: &Vec<_>| copy.len() < COPY_RECIPIENTS_MAX));
+        let copy = copy.unwrap_or_else(|| {
             copies.push(Vec::new());
+            by_domain.insert(recipient.domain(), copies.len() - 1);
             copies.len() - 1
         });
         copies[copy].push(recipient.clone());
@@ -231,5 +237,13 @@ mod tests {
             .map(|copy| copy.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(told, ["a@x.example c@x.example", "b@y.example"]);
+    }
+
+    #[test]
+    fn very_many_recipients_of_a_domain_are_several_copies() {
+        let address = |number: usize| Address::parse(&format!("u{number}@x.example")).expect("an address");
+        let recipients: Vec<Address> = (0..250).map(address).collect();
+        let sizes: Vec<usize> = split_by_domain(&recipients).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [100, 100, 50]);
     }
 }

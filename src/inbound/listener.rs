@@ -92,6 +92,11 @@ impl Listener {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>) {
         self.inbound.meters.connections.increment(1);
+        if self.inbound.clients.at(peer.ip()).is_none() {
+            meters::refused("relay");
+            tracing::info!(event = "refused", reason = "relay", peer = %peer.ip());
+            return refuse(&stream, "554 5.7.1", "relaying denied: you are no client of this relay");
+        }
         match self.inbound.connections.enter(peer.ip(), self.inbound.limits) {
             Some(place) => {
                 let (inbound, stop) = (self.inbound.clone(), stop.clone());
@@ -100,15 +105,16 @@ impl Listener {
             None => {
                 meters::refused("connections");
                 tracing::info!(event = "refused", reason = "connections", peer = %peer.ip());
-                refuse(&stream, &self.inbound);
+                refuse(&stream, "421 4.7.0", "too many connections, try again later");
             }
         }
     }
 }
 
-/// One line, as far as the socket takes it at once: a flood must not cost tasks.
-fn refuse(stream: &TcpStream, inbound: &Inbound) {
-    let line = format!("421 4.7.0 {} too many connections, try again later\r\n", inbound.server.hostname);
+/// One line in place of the greeting (RFC 5321 3.1), as far as the socket takes it at once: a flood
+/// must not cost tasks.
+fn refuse(stream: &TcpStream, code: &str, why: &str) {
+    let line = format!("{code} {why}\r\n");
     // the client sees a closed connection where even this fails
     let _ = stream.try_write(line.as_bytes());
 }

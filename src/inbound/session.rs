@@ -50,6 +50,7 @@ pub(super) async fn serve(
         transaction: None,
         draft: None,
         unwanted: Vec::new(),
+        spool_fault: None,
     };
     while session.turn().await? {}
     session.write().await
@@ -74,6 +75,8 @@ struct Session<'a> {
     draft: Option<Draft>,
     /// Where content goes that nobody will keep.
     unwanted: Vec<u8>,
+    /// Why content could not be kept.
+    spool_fault: Option<StoreError>,
 }
 
 impl Session<'_> {
@@ -151,12 +154,15 @@ impl Session<'_> {
             // the rest is read and thrown away; the final reply tells
             tracing::error!(event = "spool_failed", id = %draft.id(), error = %error);
             self.draft = None;
+            self.spool_fault = Some(error);
         }
     }
 
     async fn message(&mut self) {
         let Some(draft) = self.draft.take() else {
-            self.server.refuse(&storage_reply(&StoreError::Closed));
+            meters::refused("storage");
+            let fault = self.spool_fault.take().unwrap_or(StoreError::Closed);
+            self.server.refuse(&storage_reply(&fault));
             return;
         };
         match draft.commit().await {
@@ -198,9 +204,9 @@ impl Session<'_> {
     async fn read(&mut self) -> io::Result<bool> {
         self.write().await?;
         self.input.reserve(READ_OCTETS);
-        let limit = if self.draft.is_some() { CONTENT_TIMEOUT } else { COMMAND_TIMEOUT };
+        let in_content = self.server.in_content();
+        let limit = if in_content { CONTENT_TIMEOUT } else { COMMAND_TIMEOUT };
         let (stream, input, stop) = (&mut self.stream, &mut self.input, &mut self.stop);
-        let in_content = self.draft.is_some();
         let read = async {
             tokio::select! {
                 biased;

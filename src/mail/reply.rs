@@ -5,9 +5,9 @@ use std::fmt;
 /// The first digit of a final reply, as far as it decides what happens next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// 2xx and 3xx.
+    /// 2xx.
     Success,
-    /// 4xx.
+    /// 4xx; a 3xx too, where it decides anything: it is leave to go on, never acceptance.
     Transient,
     /// 5xx.
     Permanent,
@@ -80,8 +80,8 @@ impl Reply {
     /// What the first digit says.
     pub fn severity(&self) -> Severity {
         match self.code {
-            200..400 => Severity::Success,
-            400..500 => Severity::Transient,
+            200..300 => Severity::Success,
+            300..500 => Severity::Transient,
             _ => Severity::Permanent,
         }
     }

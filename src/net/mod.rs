@@ -1,8 +1,8 @@
 //! Sockets and names: the resolver port, where mail for a domain goes, listening and dialling.
 //!
 //! Owns what is asked of the DNS and of the kernel. Promises that look-ups are bounded in time and
-//! number, that an answer which does not exist is told from one that did not come, and that mail never
-//! goes to an address of our own by accident. Never decides what a failure means for a message.
+//! number, that an answer which does not exist is told from one that did not come, and that
+//! addresses which mail may not be sent to are left out. Never decides what a failure means for a message.
 
 mod listen;
 mod resolver;
@@ -10,4 +10,4 @@ mod site;
 
 pub use listen::{listen, tune};
 pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
-pub use site::{HOSTS_MAX, Host, RouteError, Site, find_site};
+pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, RouteError, Site, find_site};

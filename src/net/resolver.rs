@@ -129,7 +129,11 @@ impl Resolver for HickoryResolver {
                 _ => None,
             });
             let mx: Vec<Mx> = mx.collect();
-            if mx.is_empty() { Err(DnsError::NoRecords) } else { Ok(mx) }
+            if mx.is_empty() {
+                // there are MX records, so the domain's own address is not meant (RFC 5321 5.1)
+                return Err(DnsError::Failed("no MX record names a host".into()));
+            }
+            Ok(mx)
         })
     }
 

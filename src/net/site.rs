@@ -11,6 +11,8 @@ use crate::mail::Domain;
 
 /// Hosts of a domain that are tried at most.
 pub const HOSTS_MAX: usize = 10;
+/// Addresses of a host that are tried at most.
+pub const ADDRESSES_MAX: usize = 4;
 
 /// The name of a set of hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,7 +42,9 @@ impl fmt::Display for Site {
 pub struct Host {
     /// Its name, or its address where it has none.
     pub name: Box<str>,
-    /// Its addresses in the order in which they are tried.
+    /// Its MX preference: lower is tried first, equals in random order.
+    pub preference: u16,
+    /// Its addresses in the order in which they are tried; at most [`ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -80,7 +84,7 @@ pub async fn find_site(
         return if addresses.is_empty() {
             Err(RouteError::NoUsableAddress)
         } else {
-            Ok(vec![Host { name: domain.as_str().into(), addresses }])
+            Ok(vec![Host { name: domain.as_str().into(), preference: 0, addresses }])
         };
     }
     let mut mx = match resolver.mx(domain).await {
@@ -104,13 +108,14 @@ async fn resolve_hosts(
     may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
 ) -> Result<Vec<Host>, RouteError> {
     let (mut hosts, mut passing, mut any_address) = (Vec::new(), None, false);
-    for name in mx.into_iter().filter_map(|mx| mx.host).take(HOSTS_MAX) {
+    let named = mx.into_iter().filter_map(|mx| Some((mx.preference, mx.host?)));
+    for (preference, name) in named.take(HOSTS_MAX) {
         match resolver.addresses(&name).await {
             Ok(addresses) => {
                 any_address |= !addresses.is_empty();
                 let addresses = usable(addresses, port, may_use);
                 if !addresses.is_empty() {
-                    hosts.push(Host { name: name.as_str().into(), addresses });
+                    hosts.push(Host { name: name.as_str().into(), preference, addresses });
                 }
             }
             Err(error @ DnsError::Failed(_)) => passing = Some(error),
@@ -130,7 +135,8 @@ fn usable(
     port: u16,
     may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
 ) -> Vec<SocketAddr> {
-    addresses.into_iter().filter(|ip| may_use(*ip)).map(|ip| SocketAddr::new(ip, port)).collect()
+    let usable = addresses.into_iter().filter(|ip| may_use(*ip)).take(ADDRESSES_MAX);
+    usable.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 #[cfg(test)]

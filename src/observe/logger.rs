@@ -200,6 +200,12 @@ impl Visit for JsonFields<'_> {
         let _ = write!(self.0, "{value}");
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.name(field);
+        // JSON knows no infinity
+        let _ = if value.is_finite() { write!(self.0, "{value}") } else { write!(self.0, "null") };
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.name(field);
         let _ = write!(self.0, "{value}");
@@ -261,8 +267,11 @@ mod tests {
 
     #[test]
     fn json_lines_are_json() {
-        let line = logged(LogFormat::Json, || tracing::warn!(event = "x", size = 5_u64, text = "a\u{1}\"b"));
+        let line = logged(LogFormat::Json, || {
+            tracing::warn!(event = "x", size = 5_u64, delay = 0.25, text = "a\u{1}\"b")
+        });
         let value: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
+        assert_eq!(value["delay"], 0.25);
         assert_eq!(
             (&value["event"], &value["size"], &value["text"]),
             (&"x".into(), &5.into(), &"a\u{1}\"b".into())

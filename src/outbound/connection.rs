@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::mail::{EnhancedStatus, Reply};
+use crate::mail::{EnhancedStatus, Reply, Severity};
 use crate::net::{self, Host};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing, Verdicts};
 use crate::store::{BodyReader, StoreError};
@@ -63,12 +63,20 @@ fn network_reply(detail: u16, text: String) -> Reply {
     Reply::new(451, EnhancedStatus::new(4, 4, detail), text)
 }
 
+/// Hosts by preference, those of equal preference in random order (RFC 5321 5.1).
+fn in_order(hosts: &[Host]) -> Vec<&Host> {
+    let mut order: Vec<&Host> = hosts.iter().collect();
+    fastrand::shuffle(&mut order);
+    order.sort_by_key(|host| host.preference);
+    order
+}
+
 impl Connection {
     /// Opens a session with the first host that takes one.
     pub(super) async fn open(hosts: &[Host], helo: &str, patience: Duration) -> Result<Self, Unreachable> {
         let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
         let mut last = Unreachable { host: "".into(), reply: nowhere };
-        for host in hosts {
+        for host in in_order(hosts) {
             for address in &host.addresses {
                 match Self::open_at(&host.name, *address, helo, patience).await {
                     Ok(connection) => return Ok(connection),
@@ -123,7 +131,8 @@ impl Connection {
     /// Whether the server has closed, or said something, while nothing was asked of it.
     pub(super) fn is_stale(&self) -> bool {
         let mut probe = [0; 1];
-        !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        !self.input.is_empty()
+            || !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends one copy. A connection that is not fresh may have died while nobody looked.
@@ -137,25 +146,50 @@ impl Connection {
             return Transacted::Verdicts(verdicts);
         }
         self.transactions += 1;
-        let mut heard = false;
+        let (said_before, mut heard) = (self.client.replies_heard(), false);
         loop {
             let patience = if heard { FINAL_REPLY_TIMEOUT } else { REPLY_TIMEOUT };
             match self.next_event(patience).await {
-                Ok(ClientEvent::Done(verdicts)) => return Transacted::Verdicts(verdicts),
+                Ok(ClientEvent::Done(verdicts)) => {
+                    // "no more messages in this session" is no word on this one
+                    let first_word = self.client.replies_heard() == said_before + 1;
+                    let is_goodbye = verdicts.recipients.iter().all(|reply| reply.code == 421);
+                    self.client.note_surplus(&self.input);
+                    return if first_word && is_goodbye && !is_fresh {
+                        Transacted::Untouched
+                    } else {
+                        Transacted::Verdicts(verdicts)
+                    };
+                }
                 Ok(ClientEvent::SendContent) => {
                     heard = true;
                     match self.send_content(body.clone()).await {
                         Ok(()) => self.client.content_sent(),
                         Err(SendError::Body(error)) => return Transacted::Damaged(error),
-                        Err(SendError::Io(error)) => return self.lost(&error),
+                        Err(SendError::Io(error)) => return self.last_word(&error).await,
                     }
                 }
                 Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
                 Ok(ClientEvent::Ready) => {}
                 // a connection kept open that dies at the first word was dead before it
-                Err(_) if !heard && !is_fresh && self.input.is_empty() => return Transacted::Untouched,
+                Err(_) if !is_fresh && self.client.replies_heard() == said_before => {
+                    return Transacted::Untouched;
+                }
                 Err(error) => return self.lost(&error),
             }
+        }
+    }
+
+    /// The server closed while it was sent the content: perhaps it said why.
+    async fn last_word(&mut self, error: &io::Error) -> Transacted {
+        self.client.content_sent();
+        match self.next_event(GOODBYE_TIMEOUT).await {
+            Ok(ClientEvent::Done(Verdicts { recipients }))
+                if recipients.iter().all(|reply| reply.severity() != Severity::Success) =>
+            {
+                Transacted::Verdicts(Verdicts { recipients })
+            }
+            _ => self.lost(error),
         }
     }
 
@@ -164,7 +198,11 @@ impl Connection {
     }
 
     /// Writes what is to be written, then reads until there is an event.
+    ///
+    /// The patience is for each whole reply: octets that trickle in do not renew it.
     async fn next_event(&mut self, patience: Duration) -> io::Result<ClientEvent> {
+        let mut deadline = Instant::now() + patience;
+        let mut heard = self.client.replies_heard();
         loop {
             if let Some(event) = self.client.receive(&mut self.input).map_err(io::Error::other)? {
                 self.flush().await?;
@@ -172,7 +210,10 @@ impl Connection {
             }
             self.flush().await?;
             self.input.reserve(READ_OCTETS);
-            let read = timeout(patience, self.stream.read_buf(&mut self.input)).await;
+            if std::mem::replace(&mut heard, self.client.replies_heard()) != self.client.replies_heard() {
+                deadline = Instant::now() + patience;
+            }
+            let read = timeout_at(deadline, self.stream.read_buf(&mut self.input)).await;
             if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -238,4 +279,21 @@ impl Connection {
 enum SendError {
     Io(io::Error),
     Body(StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_equal_preference_take_turns_behind_better_ones() {
+        let host = |name: &str, preference| Host { name: name.into(), preference, addresses: Vec::new() };
+        let hosts = [host("a", 10), host("b", 20), host("c", 20)];
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let names: Vec<&str> = in_order(&hosts).iter().map(|host| &*host.name).collect();
+            orders.insert(names.concat());
+        }
+        assert_eq!(orders.into_iter().collect::<Vec<_>>(), ["abc", "acb"]);
+    }
 }

@@ -47,7 +47,7 @@ pub struct Settings {
     pub hostname: Domain,
     /// The port of mail hosts found by MX.
     pub port: u16,
-    /// Whether MX results may lead to loopback and own addresses.
+    /// Whether MX results may lead to loopback and link-local addresses.
     pub allow_loopback: bool,
     /// When a deferred copy is tried again.
     pub retry: RetrySchedule,

@@ -40,7 +40,8 @@ impl Routes {
 /// Finds the way to a domain.
 pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
     if let Some(via) = deps.settings.routes.fixed(domain) {
-        let host = Host { name: Domain::literal(via.ip()).as_str().into(), addresses: vec![via] };
+        let name = Domain::literal(via.ip()).as_str().into();
+        let host = Host { name, preference: 0, addresses: vec![via] };
         return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]) });
     }
     let hosts = net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?;

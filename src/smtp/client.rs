@@ -102,6 +102,7 @@ pub struct Client {
     transaction: Option<Transaction>,
     needs_reset: bool,
     is_closing: bool,
+    replies_heard: u64,
 }
 
 impl Client {
@@ -116,6 +117,7 @@ impl Client {
             transaction: None,
             needs_reset: false,
             is_closing: false,
+            replies_heard: 0,
         }
     }
 
@@ -132,6 +134,17 @@ impl Client {
     /// Whether another transaction may follow.
     pub fn is_usable(&self) -> bool {
         !self.is_closing && self.transaction.is_none()
+    }
+
+    /// Whole replies taken so far.
+    pub fn replies_heard(&self) -> u64 {
+        self.replies_heard
+    }
+
+    /// Whether the server has said more than it was asked for. Such a session must not go on: its next
+    /// reply might be taken for another command's.
+    pub fn note_surplus(&mut self, input: &BytesMut) {
+        self.is_closing |= self.transaction.is_none() && self.owed.is_empty() && !input.is_empty();
     }
 
     /// Begins a transaction. `Err` holds a verdict that needs no asking: the content exceeds the size
@@ -192,6 +205,7 @@ impl Client {
     /// Takes replies off `input` until there is an event; `None` when more must be read.
     pub fn receive(&mut self, input: &mut BytesMut) -> Result<Option<ClientEvent>, ClientError> {
         while let Some(whole) = self.reader.next(input)? {
+            self.replies_heard += 1;
             // 421 may come at any time, unasked as well, and ends the session (RFC 5321 3.8)
             if whole.reply.code == 421 {
                 return Ok(Some(self.end(whole.reply)));
@@ -217,6 +231,8 @@ impl Client {
 
     fn take(&mut self, owed: Owed, whole: WholeReply) -> Option<ClientEvent> {
         let is_good = whole.reply.severity() == Severity::Success;
+        // 354 to anything but DATA: whoever says so is not where we are
+        self.is_closing |= (300..400).contains(&whole.reply.code) && owed != Owed::Data;
         match owed {
             Owed::Greeting if is_good => {
                 self.command(&format!("EHLO {}\r\n", self.helo), Owed::Ehlo);
@@ -240,11 +256,6 @@ impl Client {
             Owed::Mail => self.take_mail(whole.reply, is_good),
             Owed::Rcpt(index) => self.take_rcpt(index, whole.reply, is_good),
             Owed::Data => self.take_data(whole.reply),
-            // a 3xx here is no acceptance
-            Owed::Content if is_good && whole.reply.code >= 300 => {
-                let text = format!("odd reply to the content: {}", whole.reply);
-                self.finish(&Reply::new(451, EnhancedStatus::new(4, 5, 0), text))
-            }
             Owed::Content => self.finish(&whole.reply),
             Owed::Quit => Some(ClientEvent::Closing(whole.reply)),
         }
@@ -263,7 +274,7 @@ impl Client {
         let transaction = self.transaction.as_mut()?;
         // where MAIL was refused, that is the reason; what follows only echoes it
         if !is_good && !transaction.mail_refused {
-            transaction.refused[index] = Some(reply.clone());
+            transaction.refused[index] = Some(too_many_recipients(reply.clone()));
         }
         self.go_on(&reply)
     }
@@ -302,6 +313,7 @@ impl Client {
                 // a success other than 354 is no leave to send; it cannot count as delivery either
                 let verdict = match reply.severity() {
                     Severity::Success => {
+                        self.is_closing = true;
                         Reply::new(451, EnhancedStatus::new(4, 5, 0), format!("odd reply to DATA: {reply}"))
                     }
                     _ => reply,
@@ -317,6 +329,15 @@ impl Client {
         self.needs_reset = last.severity() != Severity::Success || !transaction.anyone_left();
         Some(ClientEvent::Done(transaction.verdicts(last)))
     }
+}
+
+/// A 552 to RCPT that does not say "mailbox full" is the old form of 452 (RFC 5321 4.5.3.1.10).
+fn too_many_recipients(reply: Reply) -> Reply {
+    let full = EnhancedStatus::new(5, 2, 2);
+    if reply.code == 552 && reply.enhanced != Some(full) {
+        return Reply { code: 452, enhanced: Some(EnhancedStatus::new(4, 5, 3)), ..reply };
+    }
+    reply
 }
 
 impl Transaction {
@@ -407,7 +428,11 @@ mod tests {
         let open = ["S:220 hi", "C:EHLO us.example", "S:250-them\r\n250-SIZE 1000\r\n250 PIPELINING"];
         let commands =
             ["C:MAIL FROM:<> SIZE=9", "C:RCPT TO:<a@x.example>", "C:RCPT TO:<b@x.example>", "C:DATA"];
-        let tail: [&[&str]; 5] = [
+        let tail: [&[&str]; 9] = [
+            &["S:250 ok\r\n250 ok\r\n552 many\r\n354 go", "C:<content>", "S:250 done", "! 250 452"],
+            &["S:250 ok\r\n250 ok\r\n552 5.2.2 full\r\n354 go", "C:<content>", "S:250 done", "! 250 552"],
+            &["S:250 ok\r\n250 ok\r\n250 ok\r\n354 go", "C:<content>", "S:354 more", "! 354 354"],
+            &["S:250 ok\r\n250 ok\r\n250 ok\r\n250 odd", "! 451 451"],
             &["S:250 ok\r\n250 ok\r\n250 ok\r\n354 go", "C:<content>", "S:250 done", "! 250 250"],
             &["S:250 ok\r\n550 no\r\n250 ok\r\n354 go", "C:<content>", "S:451 later", "! 550 451"],
             &["S:250 ok\r\n550 no\r\n450 no\r\n354 go", "C:.", "S:250 what", "! 550 450"],
@@ -453,6 +478,15 @@ mod tests {
             assert!(matches!(event, Some(ClientEvent::Closing(_))), "{banner}");
             assert!(!client.is_usable());
         }
+    }
+
+    #[test]
+    fn a_surplus_reply_makes_the_session_unusable() {
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::from("220 hi\r\n250 ok\r\n250 surplus\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        client.note_surplus(&input);
+        assert!(!client.is_usable());
     }
 
     #[test]

@@ -16,5 +16,5 @@ pub use client::{Capabilities, Client, ClientError, ClientEvent, Outgoing, Verdi
 pub use command::{Command, CommandError, MailParameters};
 pub use content::{ContentDecoder, ContentFault, DotStuffer, Fed};
 pub use line::{COMMAND_LINE_MAX_OCTETS, Line, LineError, next_line};
-pub use replies::{REPLY_LINES_MAX, REPLY_MAX_OCTETS, ReplyError, ReplyReader};
+pub use replies::{REPLY_LINES_MAX, REPLY_MAX_OCTETS, REPLY_TEXT_MAX_OCTETS, ReplyError, ReplyReader};
 pub use server::{Limits, Next, Server, ServerSettings};

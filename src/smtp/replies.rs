@@ -9,6 +9,9 @@ pub const REPLY_LINES_MAX: usize = 128;
 /// A reply may have this many octets in all.
 pub const REPLY_MAX_OCTETS: usize = 16 << 10;
 
+/// So much of a reply's text is kept.
+pub const REPLY_TEXT_MAX_OCTETS: usize = 512;
+
 /// Why a remote's octets are no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
@@ -93,7 +96,9 @@ impl ReplyReader {
             Some((code, rest)) if Some(code) == enhanced => rest.to_owned(),
             _ => line.to_owned(),
         };
-        let text = lines.iter().map(|line| bare(line)).collect::<Vec<_>>().join(" ");
+        let mut text = lines.iter().map(|line| bare(line)).collect::<Vec<_>>().join(" ");
+        // it is logged, reported and perhaps kept a thousandfold
+        text.truncate(text.floor_char_boundary(REPLY_TEXT_MAX_OCTETS));
         WholeReply { reply: Reply { code: code.unwrap_or(0), enhanced, text: text.into() }, lines }
     }
 }
@@ -127,6 +132,14 @@ mod tests {
         ] {
             assert_eq!(read(input), Ok(Some(want.to_owned())), "{input:?}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let told = read(&format!("550 {}\r\n", "ü".repeat(400))).expect("is a reply").expect("is whole");
+        assert_eq!(told.len(), "550 ".len() + REPLY_TEXT_MAX_OCTETS);
+        let odd = read(&format!("550 a{}\r\n", "ü".repeat(400))).expect("is a reply").expect("is whole");
+        assert_eq!(odd.len(), "550 ".len() + REPLY_TEXT_MAX_OCTETS - 1);
     }
 
     #[test]

@@ -327,13 +327,23 @@ impl Server {
     /// The host took the message: it is durable.
     pub fn accept_message(&mut self, id: impl std::fmt::Display) {
         self.asked = Asked::Nothing;
+        self.errors = 0;
         self.say(250, (2, 0, 0), &format!("queued as {id}"));
     }
 
     /// The host says no to what it was asked.
     pub fn refuse(&mut self, reply: &Reply) {
-        self.asked = Asked::Nothing;
-        self.say_reply(reply);
+        let was_sender = std::mem::replace(&mut self.asked, Asked::Nothing) == Asked::Mail;
+        match was_sender {
+            // a flood of refused senders must end some time
+            true => _ = self.complain(reply.clone()),
+            false => self.say_reply(reply),
+        }
+    }
+
+    /// Whether content is being read.
+    pub fn in_content(&self) -> bool {
+        self.state == State::Content
     }
 
     /// Ends the session with a reply: a time-out, a shutdown.

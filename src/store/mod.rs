@@ -123,7 +123,7 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Self, Replayed), StoreError> {
         let home = home::Home::enter(dir)?;
-        let (writer, disk, index, report) = match Self::open_once(&home, settings, progress) {
+        let Opened { writer, disk, index, report } = match Self::open_once(&home, settings, progress) {
             Err(error @ (StoreError::Index(_) | StoreError::Damaged(_))) => {
                 tracing::error!(event = "index_rebuild", reason = %error);
                 home.forget_index()?;
@@ -139,11 +139,11 @@ impl Store {
         home: &home::Home,
         settings: Settings,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(Writer, Arc<dyn Disk>, Arc<dyn Index>, Replayed), StoreError> {
+    ) -> Result<Opened, StoreError> {
         let (log, disk, index) = home.open_parts(settings)?;
         let (writer, report) =
             Writer::open(Box::new(log), disk.clone(), index.clone(), settings.writer, progress)?;
-        Ok((writer, disk, index, report))
+        Ok(Opened { writer, disk, index, report })
     }
 
     /// Opens a store on parts of one's own: the simulator's.
@@ -260,6 +260,14 @@ impl Store {
         threads.stop()?;
         self.0.home.as_ref().map_or(Ok(()), home::Home::mark_stopped)
     }
+}
+
+/// A store before its threads run.
+struct Opened {
+    writer: Writer,
+    disk: Arc<dyn Disk>,
+    index: Arc<dyn Index>,
+    report: Replayed,
 }
 
 async fn place_in(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {

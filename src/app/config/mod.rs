@@ -140,9 +140,10 @@ impl Checker<'_> {
         if relay_listeners.is_empty() {
             self.faults.push("no [[listener]] has role = \"relay\"; without one no mail can come in".into());
         }
-        if clients.is_empty() {
+        if file.clients.is_empty() {
             self.faults.push("no [[client]]; without one nobody may hand mail over".into());
         }
+        self.ranges(&file);
         let delivery = file.delivery;
         let retry = RetrySchedule::new(delivery.retry.iter().map(|span| span.0).collect());
         if retry.is_none() {
@@ -183,6 +184,30 @@ impl Checker<'_> {
             store,
             hostname,
         })
+    }
+
+    /// Numbers that would stop everything.
+    fn ranges(&mut self, file: &ConfigFile) {
+        let (limits, delivery) = (&file.limits, &file.delivery);
+        let least = [
+            ("message_size", limits.message_size.0, 64 << 10, "the least that RFC 5321 allows is 64KiB"),
+            ("recipients", limits.recipients as u64, 100, "the least that RFC 5321 allows is 100"),
+            ("connections", limits.connections.min(delivery.connections) as u64, 1, "must be at least 1"),
+            ("connections_per_address", limits.connections_per_address as u64, 1, "must be at least 1"),
+            ("port", u64::from(delivery.port), 1, "must be at least 1"),
+            ("connections_per_site", delivery.connections_per_site as u64, 1, "must be at least 1"),
+            ("messages_per_connection", u64::from(delivery.messages_per_connection), 1, "must be at least 1"),
+        ];
+        for (key, value, least, why) in least {
+            if value < least {
+                self.fault(key, key, why);
+            }
+        }
+        for client in &file.clients {
+            if client.networks.is_empty() || client.sender_domains.is_empty() {
+                self.fault(&client.name, "client", "without networks and sender_domains nobody may send");
+            }
+        }
     }
 
     fn client(&mut self, client: &file::ClientSection) -> Option<Client> {
@@ -280,15 +305,29 @@ sender_domains = ["*"]
             .replace("\"apps\"", "\"my apps\"");
         let told = Config::parse("f.toml", &wrong).expect_err("is wrong").to_string();
         let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 5, "{told}");
+        assert_eq!(lines.len(), 4, "{told}");
         for (line, start) in lines.iter().zip([
             "f.toml: line 2: hostname: `relay..example`",
             "f.toml: line 11: client.name: `my apps`",
             "f.toml: line 12: client.networks: `127.0.0.0/99`",
             "f.toml: line 13: client.sender_domains: `*bad`",
-            "f.toml: no [[client]]",
         ]) {
             assert!(line.starts_with(start), "{line} does not start with {start}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_would_stop_everything_are_faults() {
+        for (more, want) in [
+            (
+                "[delivery]\nmessages_per_connection = 0\n",
+                "f: line 15: messages_per_connection: must be at least 1",
+            ),
+            ("[delivery]\nconnections = 0\n", "f: line 15: connections: must be at least 1"),
+            ("[limits]\nmessage_size = \"1B\"\n", "f: line 15: message_size: the least"),
+        ] {
+            let told = Config::parse("f", &format!("{SMALL}{more}")).expect_err("is wrong").to_string();
+            assert!(told.starts_with(want), "{told}");
         }
     }
 

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::world::World;
 use super::config::Config;
 use super::relay::{self, Relay};
-use super::serve::run_system;
+use super::serve::{run_system, told_to_stop};
 use crate::clock::Clock;
 use crate::mail::{Outcome, OutcomeSink};
 use crate::observe::{LogFormat, LogTarget, start_log};
@@ -69,20 +69,30 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
         tempfile::Builder::new().prefix("barid-demo-").tempdir().context("making a temporary directory")?;
     run_system(async {
         let tally = Arc::new(Tally::default());
-        let world = World::build().await?;
+        let world = World::build(options.messages).await?;
         let config = world.configuration(data.path());
         let config = Config::parse("the demo's configuration", &config)?;
         let noted = tally.clone();
         let sink: OutcomeSink = Arc::new(move |outcome| noted.note(outcome));
         let relay = Relay::start(config, metrics, sink).await?;
         introduce(&relay, &world, options);
-        let outcome = run(&relay, &world, &tally, options).await;
-        if outcome.is_ok() && !options.once {
-            stay(&relay).await?;
-        }
+        let outcome = tokio::select! {
+            outcome = show(&relay, &world, &tally, options) => outcome,
+            told = told_to_stop() => told,
+        };
         relay.stop(GRACE).await?;
         outcome
     })
+}
+
+async fn show(relay: &Relay, world: &World, tally: &Tally, options: &Options) -> anyhow::Result<()> {
+    run(relay, world, tally, options).await?;
+    if !options.once {
+        invite(relay);
+        // until Ctrl-C ends it all
+        std::future::pending::<()>().await;
+    }
+    Ok(())
 }
 
 fn introduce(relay: &Relay, world: &World, options: &Options) {
@@ -140,8 +150,11 @@ async fn run(relay: &Relay, world: &World, tally: &Tally, options: &Options) -> 
     println!("duplicates {}", world.duplicates());
     println!("took       {:.2} s", took.as_secs_f64());
     println!("delivered {} of {}", world.good_arrivals(), options.messages);
-    if !timely || world.duplicates() > 0 {
-        bail!("the demo did not end as it should within {} s", PATIENCE.as_secs());
+    if !timely {
+        bail!("not everything was delivered and reported within {} s", PATIENCE.as_secs());
+    }
+    if world.duplicates() > 0 {
+        bail!("{} messages were delivered more than once", world.duplicates());
     }
     Ok(())
 }
@@ -167,11 +180,10 @@ async fn hand_over(relay: &Relay, world: &World, messages: u64) -> anyhow::Resul
     Ok(())
 }
 
-async fn stay(relay: &Relay) -> anyhow::Result<()> {
+fn invite(relay: &Relay) {
     let port = relay.relay_addresses.first().map_or(0, std::net::SocketAddr::port);
     println!();
     println!("The relay stays up; try it, then press Ctrl-C:");
     println!("  swaks --server 127.0.0.1:{port} --from me@sender.test --to you@prompt.test");
     println!("  telnet 127.0.0.1 {port}");
-    tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
 }

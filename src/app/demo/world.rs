@@ -63,13 +63,15 @@ struct Seen {
 
 impl World {
     /// Starts the DNS and the destinations on free loopback ports.
-    pub(super) async fn build() -> anyhow::Result<Self> {
+    pub(super) async fn build(messages: u64) -> anyhow::Result<Self> {
+        let share = u32::try_from(messages).unwrap_or(u32::MAX) / DOMAINS.len() as u32;
         let mut behaviours = HashMap::new();
         let mut zone = Zone::new();
         for domain in DOMAINS {
             let behaviour = Behaviour {
                 put_off_times: domain.put_off_times,
-                drop_first: domain.drop_first,
+                // a demo of few messages shall not spend its time on one that is dropped again and again
+                drop_first: domain.drop_first.min(share / 4),
                 latency: Duration::from_millis(domain.latency_ms),
                 unknown_prefix: Some(UNKNOWN_PREFIX.into()),
             };
