@@ -16,6 +16,8 @@ const GRANT_MAX: usize = 64;
 const UNPROVEN_MAX: usize = 1;
 /// A site that refused a connection is offered one more than it took after this.
 const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
+/// So many waiting copies are worth a connection.
+const COPIES_PER_CONNECTION: usize = 4;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// After this, where others wait for its room, or where it is down.
@@ -110,8 +112,7 @@ impl Core {
 
     pub(super) fn handle(&mut self, now: Timestamp, lane: LaneState, event: Event, dice: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
-        // a session that has just come up takes a copy before it can be seen to wait
-        let starting = usize::from(matches!(event, Event::Opened));
+        let ticked = matches!(event, Event::Tick { .. });
         match event {
             Event::Asked(domain) => {
                 self.last_active = now;
@@ -128,7 +129,7 @@ impl Core {
             Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
             Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
         }
-        self.serve(lane, starting, &mut effects);
+        self.serve(lane, ticked, &mut effects);
         effects
     }
 
@@ -175,7 +176,7 @@ impl Core {
     }
 
     /// Gives credits in turn, and opens connections for what waits.
-    fn serve(&mut self, lane: LaneState, starting: usize, effects: &mut Vec<Effect>) {
+    fn serve(&mut self, lane: LaneState, ticked: bool, effects: &mut Vec<Effect>) {
         if self.down_until.is_some() {
             // a page that was under way when the path went down
             if lane.ready > 0 {
@@ -195,8 +196,12 @@ impl Core {
         }
         // a path that failed is tried with one connection first
         let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.ceiling };
-        let opening = self.sessions - self.up.min(self.sessions);
-        let wanted = lane.ready.saturating_sub(lane.idle_sessions + opening + starting);
+        // a new connection costs more than a short wait for one that is busy; but what still waits when
+        // the clock ticks may wait behind something slow
+        let busy = self.sessions - lane.idle_sessions.min(self.sessions);
+        let by_load = lane.ready.div_ceil(COPIES_PER_CONNECTION).saturating_sub(busy);
+        let by_wait = usize::from(ticked && lane.ready > 0);
+        let wanted = by_load.max(by_wait).saturating_sub(lane.idle_sessions);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
             self.sessions += more;
@@ -272,6 +277,18 @@ mod tests {
         assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE), []);
         assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [Effect::Open(3)]);
         assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [], "four are the limit");
+    }
+
+    #[test]
+    fn a_few_copies_wait_for_the_connection_there_is_but_not_behind_a_slow_one() {
+        let mut core = proven();
+        assert_eq!(core.handle(at(1), lane(9, 4, 0), Event::Changed, MIDDLE), []);
+        assert_eq!(
+            core.handle(at(1), lane(9, 1, 0), Event::Tick { crowded: false }, MIDDLE),
+            [Effect::Open(1)]
+        );
+        let mut core = proven();
+        assert_eq!(core.handle(at(1), lane(9, 9, 0), Event::Changed, MIDDLE), [Effect::Open(2)]);
     }
 
     #[test]
