@@ -5,7 +5,7 @@
 //! a row is read; a credit comes back by itself, whatever becomes of the copy.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Lane {
     copies: Arc<Semaphore>,
     out: AtomicUsize,
     idle: AtomicUsize,
+    /// Copies ever taken.
+    taken: AtomicU64,
     refill: RefillSignal,
     refill_armed: AtomicBool,
     closed: AtomicBool,
@@ -52,6 +54,7 @@ impl Lane {
             copies,
             out: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
             refill,
             refill_armed: AtomicBool::new(true),
             closed: AtomicBool::new(false),
@@ -111,6 +114,11 @@ impl Lane {
         drop(works);
     }
 
+    /// How many copies were ever taken: while this stands still, nothing moves.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::SeqCst)
+    }
+
     /// Copies that wait, and sessions that wait for one.
     pub(super) fn balance(&self) -> (usize, usize) {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
@@ -119,7 +127,9 @@ impl Lane {
 
     /// The next copy, if there is one.
     pub(super) fn pop(&self) -> Option<Work> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        let work = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        self.taken.fetch_add(1, Ordering::SeqCst);
+        Some(work)
     }
 
     /// The next copy; `None` when none came for `patience`.

@@ -46,9 +46,9 @@ pub struct WriterSettings {
 impl Default for WriterSettings {
     fn default() -> Self {
         WriterSettings {
-            memtable_octets: 3 << 19,
+            memtable_octets: 512 << 10,
             replay_octets: 128 << 20,
-            body_cache_octets: 16 << 20,
+            body_cache_octets: 8 << 20,
             log_slack_octets: 1 << 30,
         }
     }

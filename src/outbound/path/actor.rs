@@ -84,7 +84,7 @@ impl Path {
         self.lane.arm_refill();
         let (ready, idle_sessions) = self.lane.balance();
         let (taken, room) = self.lane.places();
-        let lane = LaneState { taken, room, ready, idle_sessions };
+        let lane = LaneState { taken, room, ready, fetched: self.lane.taken(), idle_sessions };
         let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
         for effect in effects {
             self.perform(effect, context);

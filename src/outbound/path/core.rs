@@ -63,9 +63,12 @@ pub(super) enum Effect {
 /// What the lane looks like now.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaneState {
+    /// Places that are taken, and free.
     pub(super) taken: usize,
     pub(super) room: usize,
+    /// Copies that wait, and how many were ever fetched.
     pub(super) ready: usize,
+    pub(super) fetched: u64,
     pub(super) idle_sessions: usize,
 }
 
@@ -85,6 +88,8 @@ pub(super) struct Core {
     /// As many connections as the site took when it last refused one, plus one a minute since.
     ceiling: usize,
     ceiling_moved: Timestamp,
+    /// Copies fetched when the clock last ticked.
+    fetched: u64,
     last_active: Timestamp,
 }
 
@@ -106,6 +111,7 @@ impl Core {
             failures: rest.map_or(0, |rest| rest.failures),
             ceiling: connections_max,
             ceiling_moved: now,
+            fetched: 0,
             last_active: now,
         }
     }
@@ -196,11 +202,12 @@ impl Core {
         }
         // a path that failed is tried with one connection first
         let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.ceiling };
-        // a new connection costs more than a short wait for one that is busy; but what still waits when
-        // the clock ticks may wait behind something slow
+        // a new connection costs more than a short wait for one that is busy; but where nothing was
+        // fetched since the clock last ticked, all there are may be slow
         let busy = self.sessions - lane.idle_sessions.min(self.sessions);
         let by_load = lane.ready.div_ceil(COPIES_PER_CONNECTION).saturating_sub(busy);
-        let by_wait = usize::from(ticked && lane.ready > 0);
+        let stands_still = ticked && lane.fetched == std::mem::replace(&mut self.fetched, lane.fetched);
+        let by_wait = usize::from(stands_still && lane.ready > 0);
         let wanted = by_load.max(by_wait).saturating_sub(lane.idle_sessions);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
@@ -228,7 +235,7 @@ mod tests {
     }
 
     fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
-        LaneState { taken: 0, room, ready, idle_sessions }
+        LaneState { taken: 0, room, ready, fetched: 0, idle_sessions }
     }
 
     /// A path with one session up.
@@ -265,7 +272,7 @@ mod tests {
             core.handle(at(1), lane(99, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Grant(a, 1)]
         );
-        let one = LaneState { taken: 1, room: 98, ready: 1, idle_sessions: 0 };
+        let one = LaneState { taken: 1, room: 98, ready: 1, fetched: 0, idle_sessions: 0 };
         assert_eq!(core.handle(at(1), one, Event::Asked(b.clone()), MIDDLE), [Effect::Open(1)]);
         assert_eq!(core.handle(at(1), one, Event::Opened, MIDDLE)[0], Effect::Grant(b, 64));
     }
@@ -283,10 +290,9 @@ mod tests {
     fn a_few_copies_wait_for_the_connection_there_is_but_not_behind_a_slow_one() {
         let mut core = proven();
         assert_eq!(core.handle(at(1), lane(9, 4, 0), Event::Changed, MIDDLE), []);
-        assert_eq!(
-            core.handle(at(1), lane(9, 1, 0), Event::Tick { crowded: false }, MIDDLE),
-            [Effect::Open(1)]
-        );
+        let moving = LaneState { fetched: 7, ..lane(9, 1, 0) };
+        assert_eq!(core.handle(at(1), moving, Event::Tick { crowded: false }, MIDDLE), []);
+        assert_eq!(core.handle(at(2), moving, Event::Tick { crowded: false }, MIDDLE), [Effect::Open(1)]);
         let mut core = proven();
         assert_eq!(core.handle(at(1), lane(9, 9, 0), Event::Changed, MIDDLE), [Effect::Open(2)]);
     }
