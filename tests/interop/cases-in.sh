@@ -67,27 +67,28 @@ $(route other.test "$other_port")"
   wait_for "an empty queue" metric_is barid_queued_messages 0
 }
 
-# swaks_refused REASON REPLY ARGUMENTS...: MAIL is refused with a reply, and
-# nothing is taken.
+# swaks_refused REASON STATUS REPLY ARGUMENTS...: the client is refused with a
+# reply, which swaks tells by its exit status, and nothing is taken.
 swaks_refused() {
-  local reason=$1 reply=$2 status=0 said
-  shift 2
+  local reason=$1 wanted=$2 reply=$3 status=0 said
+  shift 3
   barid_and_sink plain
   said=$(swaks_send "$@") || status=$?
   printf '%s\n' "$said"
-  # 23: an error at MAIL
-  expect "swaks' exit status" "$status" 23
+  expect "swaks' exit status" "$status" "$wanted"
   expect_match "the reply" "$(grep -F '<** ' <<<"$said" | tr -d '\r')" "$reply"
   expect "refusals" "$(metric barid_refused_total "reason=\"$reason\"")" 1
   expect "accepted messages" "$(metric barid_accepted_messages_total)" 0
 }
 
 swaks_not_a_client() {
-  swaks_refused relay '^<\*\*  *554 5\.7\.1 ' sender@sender.test someone@sink.test --local-interface 127.0.0.2
+  # 21: in place of the greeting
+  swaks_refused relay 21 '^<\*\*  *554 5\.7\.1 ' sender@sender.test someone@sink.test --local-interface 127.0.0.2
 }
 
 swaks_foreign_sender() {
-  swaks_refused sender '^<\*\*  *550 5\.7\.1 ' sender@foreign.test someone@sink.test
+  # 23: at MAIL
+  swaks_refused sender 23 '^<\*\*  *550 5\.7\.1 ' sender@foreign.test someone@sink.test
 }
 
 # smtplib_bytes KIND

@@ -19,6 +19,7 @@ CASES+=(
   "bounce-hard-rcpt bounce_after RCPT"
   "bounce-hard-data bounce_after DATA"
   "bounce-hard-dot bounce_after ."
+  "bounce-large bounce_after RCPT large"
   "without-8bitmime without 8BITMIME -8"
   "without-pipelining without PIPELINING -p"
   "without-enhanced-codes without ENHANCEDSTATUSCODES -E"
@@ -107,12 +108,12 @@ $(route sink.test "$port")"
   wait_for "an empty queue" metric_is barid_queued_messages 0
 }
 
-# bounce_after COMMAND: a sink that refuses it for good; the sender's sink gets
+# bounce_after COMMAND [KIND]: a sink that refuses it for good; the sender's sink gets
 # the report.
 bounce_after() {
   local port sender_port
   ORIGINAL=$CASE_DIR/original
-  py make plain "$ORIGINAL"
+  py make "${2-plain}" "$ORIGINAL"
   free_port port
   free_port sender_port
   sink_start faulty "127.0.0.1:$port" -f "$1"
