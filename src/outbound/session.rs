@@ -223,7 +223,7 @@ async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome
             drop(leased);
         }
         Err(error) => {
-            // only where the store is closed: the attempt will be repeated after the next start
+            // the store is closed, or a row does not read: the attempt will be repeated
             tracing::error!(event = "not_settled", id = %leased.queued.envelope.id, error = %error);
         }
     });

@@ -59,8 +59,6 @@ pub struct Paged {
     pub after: Option<Key>,
     /// The earliest due that lies in the future, as far as this page saw.
     pub next_due: Option<Timestamp>,
-    /// The group up to which the page surely saw everything.
-    pub seq: u64,
 }
 
 impl PageRequest {
@@ -68,7 +66,7 @@ impl PageRequest {
     pub fn read(&self, reader: &Reader, leases: &Leases) -> Result<Page, StoreError> {
         let line = keys::line_of(&self.domain);
         let end = [&line[..line.len() - 1], &[1]].concat();
-        let mut page = Page { paged: Paged { seq: reader.seq(), ..Paged::default() }, ..Page::default() };
+        let mut page = Page::default();
         let mut from = self.after.clone().unwrap_or_else(|| line.clone().into());
         loop {
             let rows = reader.scan(Bound::Excluded(&from), &end, SCAN_ROWS.min(self.copies_max + 32))?;

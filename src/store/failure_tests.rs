@@ -50,10 +50,6 @@ impl Index for Moody {
         }
         Ok(())
     }
-
-    fn octets_on_disk(&self) -> u64 {
-        0
-    }
 }
 
 /// A store whose tables are frozen at every kilobyte.

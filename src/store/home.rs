@@ -151,8 +151,8 @@ pub struct Findings {
     pub faults: Vec<String>,
 }
 
-/// Reads every row and every body and checks them against their checksums. Changes nothing in the
-/// log. `progress` gets the rows looked at so far.
+/// Reads every row and every body and checks them against their checksums. Changes no row; what
+/// the index lacks is fed to it, as at any start. `progress` gets the rows looked at so far.
 pub fn verify(dir: &Path, settings: Settings, progress: &mut dyn FnMut(u64)) -> Result<Findings, StoreError> {
     let home = Home::enter(dir)?;
     let (log, disk, index) = home.open_parts(settings)?;

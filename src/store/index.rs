@@ -65,8 +65,6 @@ pub trait Index: Send + Sync {
     fn checkpoint(&self) -> Result<(), StoreError>;
     /// Makes a failed index usable again, if that can be done.
     fn reopen(&self) -> Result<(), StoreError>;
-    /// What it takes on the disk.
-    fn octets_on_disk(&self) -> u64;
 }
 
 /// A frozen table as an index sees it.
@@ -161,10 +159,6 @@ impl Index for MemoryIndex {
 
     fn reopen(&self) -> Result<(), StoreError> {
         Ok(())
-    }
-
-    fn octets_on_disk(&self) -> u64 {
-        0
     }
 }
 

@@ -134,8 +134,4 @@ impl Index for SledIndex {
         *slot = Some(db);
         Ok(())
     }
-
-    fn octets_on_disk(&self) -> u64 {
-        self.with(|db| Ok(db.size_on_disk()?)).unwrap_or(0)
-    }
 }

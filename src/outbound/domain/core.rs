@@ -249,13 +249,13 @@ mod tests {
     }
 
     fn end(next_due: Option<u64>) -> Event {
-        Event::Paged(Paged { after: None, next_due: next_due.map(at), seq: 1 })
+        Event::Paged(Paged { after: None, next_due: next_due.map(at) })
     }
 
     #[test]
     fn from_waking_to_the_end_of_the_line_and_away() {
         let middle: Key = b"k"[..].into();
-        let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None, seq: 1 });
+        let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None });
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Woken(at(0)), vec![]),
