@@ -74,6 +74,7 @@ impl Relay {
             leases: leases.clone(),
             ids,
             clock: clock.clone(),
+            started: clock.now(),
             resolver: Arc::new(resolver),
             outcomes,
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),

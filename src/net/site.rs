@@ -25,6 +25,11 @@ impl Site {
         Site(names.join(",").into())
     }
 
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The site of a configured host.
     pub fn fixed(via: SocketAddr) -> Self {
         Site(via.to_string().into())

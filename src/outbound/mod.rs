@@ -19,6 +19,7 @@ mod lane;
 mod manager;
 mod meters;
 mod path;
+mod rest;
 mod retry;
 mod route;
 mod session;
@@ -34,7 +35,7 @@ pub use route::{FixedRoute, Routes};
 
 use tokio::sync::Semaphore;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::Resolver;
 use crate::queue::Leases;
@@ -81,6 +82,8 @@ pub struct Deps {
     pub ids: Arc<MessageIds>,
     /// The time.
     pub clock: Clock,
+    /// When this process began to send.
+    pub started: Timestamp,
     /// The DNS.
     pub resolver: Arc<dyn Resolver>,
     /// Hears of outcomes.

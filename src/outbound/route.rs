@@ -7,6 +7,7 @@ use super::Deps;
 use crate::accounts::DomainPattern;
 use crate::mail::Domain;
 use crate::net::{self, Host, RouteError, Site};
+use crate::queue::Destination;
 
 /// Mail for some domains goes to one host.
 #[derive(Clone, Debug)]
@@ -28,6 +29,13 @@ pub(super) struct Route {
     pub(super) site: Site,
     /// In the order in which they are tried.
     pub(super) hosts: Arc<Vec<Host>>,
+}
+
+impl Route {
+    /// The site as something that mail may wait for.
+    pub(super) fn destination(&self) -> Destination {
+        Destination::site(self.site.as_str())
+    }
 }
 
 impl Routes {

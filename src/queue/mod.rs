@@ -12,8 +12,10 @@
 //! h<reason>\0<due><domain>\0<id>            held
 //! cd<domain>, cc<client>                    how many copies wait or are held
 //! alarm <domain>                            the earliest due of a domain, or before it
+//! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
 //! ```
 
+mod curfew;
 mod keys;
 mod lease;
 mod page;
@@ -21,12 +23,13 @@ mod record;
 
 use bytes::Bytes;
 
+pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
 pub use page::{Leased, Page, PageRequest, Paged, behind_sub_line, earliest_due};
 
 use crate::clock::Timestamp;
 use crate::mail::{ClientName, Domain, Envelope, MessageId};
-use crate::store::{Batch, Key, NewBody, Op, Reader, StoreError};
+use crate::store::{Batch, Curfew, Key, NewBody, Op, Reader, StoreError};
 
 /// A copy as it stands in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,9 +125,16 @@ pub fn set_aside(batch: &mut Batch, waiting: &Key) {
     batch.put(keys::set_aside(waiting), Bytes::new());
 }
 
-/// Moves the alarm of a domain: nothing is due there before `to`, as far as group `seen` can tell.
-pub fn move_alarm(batch: &mut Batch, domain: &Domain, seen: u64, to: Option<Timestamp>) {
-    batch.push(Op::AlarmMove { name: alarm_name(domain), seen, to });
+/// Moves the alarm of a domain: nothing is due there before `to`, as far as group `seen` can tell, and
+/// nothing goes before the curfew ends that it waits for.
+pub fn move_alarm(
+    batch: &mut Batch,
+    domain: &Domain,
+    seen: u64,
+    to: Option<Timestamp>,
+    under: Option<Curfew>,
+) {
+    batch.push(Op::AlarmMove { name: alarm_name(domain), seen, to, under });
 }
 
 fn alarm_name(domain: &Domain) -> Bytes {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::alarm::Curfew;
 use super::row::Key;
 use crate::clock::Timestamp;
 
@@ -60,7 +61,8 @@ pub enum Op {
         /// How much, down or up.
         delta: i64,
     },
-    /// Lets the alarm `name` ring at `at`, or earlier where it is set earlier.
+    /// Lets the alarm `name` ring at `at`, or earlier where it is set earlier; where it was set under a
+    /// curfew that is in force, not before that ends.
     AlarmBy {
         /// Whose alarm.
         name: Bytes,
@@ -76,6 +78,18 @@ pub enum Op {
         seen: u64,
         /// When it rings now; off where there is none.
         to: Option<Timestamp>,
+        /// The curfew that it is set under. Nothing that the mover has not seen may ring before that
+        /// ends, so it may move the alarm all the same. Void where the curfew's row does not exist.
+        under: Option<Curfew>,
+    },
+    /// Lets the alarm `name` ring at `at` or earlier, if it was set under `curfew`.
+    AlarmLift {
+        /// Whose alarm.
+        name: Bytes,
+        /// The name of the curfew.
+        curfew: Bytes,
+        /// The latest time at which it rings.
+        at: Timestamp,
     },
     /// Writes a living row again at the log's head, so that its old segment can be freed.
     Rehome {
@@ -164,7 +178,11 @@ impl Op {
             Op::Insert { key, value, body: with } => key.len() + value.len() + body(with),
             Op::Put { key, value } => key.len() + value.len(),
             Op::Delete { key } | Op::Add { key, .. } => key.len(),
-            Op::AlarmBy { name, .. } | Op::AlarmMove { name, .. } => 2 * name.len(),
+            Op::AlarmBy { name, .. } => 2 * name.len(),
+            Op::AlarmMove { name, under, .. } => {
+                2 * name.len() + under.as_ref().map_or(0, |curfew| name.len() + 2 * curfew.name.len())
+            }
+            Op::AlarmLift { name, curfew, .. } => 2 * name.len() + curfew.len(),
             Op::Rehome { key, body, .. } => key.len() + body.as_ref().map_or(0, |(octets, _)| octets.len()),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::alarm::Curfew;
 use super::batch::{Batch, NewBody, Op};
 use super::compact;
 use super::disk::{Disk, Fault, LossyDisk};
@@ -22,6 +23,16 @@ use crate::clock::Timestamp;
 
 /// Rows and their bodies.
 type Model = BTreeMap<Vec<u8>, (Vec<u8>, Option<Vec<u8>>)>;
+
+/// Until when a curfew silences an alarm, and its name.
+type Under = Option<(u64, Bytes)>;
+
+/// When an alarm rings, in the model's form.
+fn model_alarm(value: &[u8]) -> (u64, Under) {
+    let number = |octets: &[u8]| u64::from_le_bytes(octets.try_into().expect("u64"));
+    let under = value.get(8..16).map(|until| (number(until), Bytes::copy_from_slice(&value[16..])));
+    (number(&value[..8]), under)
+}
 
 /// What is wrong with the store under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,23 +170,68 @@ impl World {
         };
     }
 
-    /// The model knows of an alarm only its time.
+    /// The model knows of an alarm its time and its curfew.
     fn alarm(&mut self, batch: &mut Batch, model: &mut Model) {
-        let name = [b'A' + self.rng.u8(..3)];
-        let key = [b"a", name.as_slice()].concat();
-        let at = self.rng.u64(1..1000);
-        let set = model.get(&key).map(|(value, _)| u64::from_le_bytes(value[..].try_into().expect("u64")));
-        let now = if self.rng.u8(..4) > 0 {
-            batch.alarm_by(name.to_vec(), Timestamp::from_millis(at));
-            Some(set.map_or(at, |set| set.min(at)))
-        } else {
-            let to = self.rng.bool().then_some(at);
-            let name = Bytes::copy_from_slice(&name);
-            batch.push(Op::AlarmMove { name, seen: u64::MAX, to: to.map(Timestamp::from_millis) });
-            to
+        let name = Bytes::copy_from_slice(&[b'A' + self.rng.u8(..3)]);
+        let key = [b"a", &name[..]].concat();
+        let set = model.get(&key).map(|(value, _)| model_alarm(value));
+        let curfew = Bytes::copy_from_slice(&[b'X' + self.rng.u8(..2)]);
+        let curfew_row = super::curfew_key(&curfew);
+        let (at, until) = (self.rng.u64(1..1000), self.rng.u64(1..1000));
+        let in_force = |under: &Under| {
+            let name = under.as_ref().map(|(_, name)| super::curfew_key(name));
+            name.is_some_and(|row| model.contains_key(&row))
+        };
+        let now = match self.rng.u8(..8) {
+            0..4 => {
+                batch.alarm_by(name.clone(), Timestamp::from_millis(at));
+                let under = set.as_ref().and_then(|(_, under)| under.clone());
+                let under = Some(under).filter(in_force).flatten();
+                let at = under.as_ref().map_or(at, |(until, _)| at.max(*until));
+                Some((set.map_or(at, |(set, _)| set.min(at)), under))
+            }
+            4..6 => {
+                let to = self.rng.u8(..4) > 0;
+                let under = self.rng.bool().then(|| (until, curfew.clone()));
+                batch.push(Op::AlarmMove {
+                    name: name.clone(),
+                    seen: u64::MAX,
+                    to: to.then_some(Timestamp::from_millis(at)),
+                    under: under
+                        .clone()
+                        .map(|(until, name)| Curfew { name, until: Timestamp::from_millis(until) }),
+                });
+                let under = Some(under).filter(in_force).flatten();
+                to.then(|| (under.as_ref().map_or(at, |(until, _)| at.max(*until)), under))
+            }
+            6 => {
+                batch.push(Op::AlarmLift {
+                    name: name.clone(),
+                    curfew: curfew.clone(),
+                    at: Timestamp::from_millis(at),
+                });
+                match set {
+                    Some((set, Some((_, under)))) if under == curfew => Some((set.min(at), None)),
+                    set => set,
+                }
+            }
+            _ if model.contains_key(&curfew_row) => {
+                batch.delete(curfew_row.clone());
+                model.remove(&curfew_row);
+                return;
+            }
+            _ => {
+                batch.put(curfew_row.clone(), "");
+                model.insert(curfew_row, (Vec::new(), None));
+                return;
+            }
         };
         match now {
-            Some(now) => model.insert(key, (now.to_le_bytes().to_vec(), None)),
+            Some((at, under)) => {
+                let under =
+                    under.map_or(Vec::new(), |(until, name)| [&until.to_le_bytes(), &name[..]].concat());
+                model.insert(key, ([at.to_le_bytes().to_vec(), under].concat(), None))
+            }
             None => model.remove(&key),
         };
     }
@@ -283,24 +339,39 @@ impl World {
             for (key, row) in rows {
                 let body = read_body(&reader, &key, &row)?;
                 match key[0] {
-                    b'w' => {}
-                    b'a' => drop(seen.insert(key.into(), (row.value[..8].to_vec(), None))),
+                    b'w' | b'v' => {}
+                    b'a' => {
+                        let untouched = [&row.value[..8], &row.value[16..]].concat();
+                        seen.insert(key.into(), (untouched, None));
+                    }
                     _ => drop(seen.insert(key.into(), (row.value.to_vec(), body))),
                 }
             }
         }
     }
 
-    /// The alarms in order of ringing agree with the alarms by name.
+    /// The alarms in order of ringing, and those under a curfew, agree with the alarms by name.
     fn check_alarms(&self, seen: &Model) -> Result<(), String> {
         let ringing = self.reader().alarms(Timestamp::MAX, None, 100).map_err(|e| e.to_string())?;
         let ringing: BTreeMap<Vec<u8>, u64> =
             ringing.into_iter().map(|(at, name)| ([b"a", &name[..]].concat(), at.as_millis())).collect();
         let by_name = seen.iter().filter(|(key, _)| key[0] == b'a');
-        let by_name: BTreeMap<Vec<u8>, u64> = by_name
-            .map(|(key, (value, _))| (key.clone(), u64::from_le_bytes(value[..].try_into().expect("u64"))))
-            .collect();
-        if ringing == by_name { Ok(()) } else { Err(format!("alarms {ringing:?} are not {by_name:?}")) }
+        let by_name: BTreeMap<Vec<u8>, u64> =
+            by_name.map(|(key, (value, _))| (key.clone(), model_alarm(value).0)).collect();
+        if ringing != by_name {
+            return Err(format!("alarms {ringing:?} are not {by_name:?}"));
+        }
+        for curfew in [b"X", b"Y"] {
+            let under = self.reader().alarms_under(curfew, 9).map_err(|e| e.to_string())?;
+            let alarms = seen.iter().filter(|(key, _)| key[0] == b'a');
+            let set_under = alarms
+                .filter(|(_, (value, _))| model_alarm(value).1.is_some_and(|(_, name)| name == curfew[..]));
+            let set_under: Vec<Bytes> = set_under.map(|(key, _)| Bytes::copy_from_slice(&key[1..])).collect();
+            if under != set_under {
+                return Err(format!("under the curfew are {under:?}, not {set_under:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), String> {
@@ -323,6 +394,7 @@ impl World {
                     name: Bytes::copy_from_slice(&key[1..]),
                     seen: u64::MAX,
                     to: None,
+                    under: None,
                 }),
                 _ => batch.delete(key.clone()),
             };

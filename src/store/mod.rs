@@ -3,7 +3,8 @@
 //! Owns the data directory. Promises that a batch answered with success survives any crash, whole;
 //! that a batch not answered is there whole or not at all; that memory does not grow with what is
 //! stored, but for the index's own cost. Knows nothing of mail: rows are octets under keys, some own
-//! a body, some are counters, some are alarms (names in the order in which they ring).
+//! a body, some are counters, some are alarms (names in the order in which they ring, silent under
+//! curfews).
 //!
 //! ```text
 //! batch -> writer: resolve to puts and deletes -> one record group in the log, one sync -> answer
@@ -16,6 +17,7 @@
 //! the log after a power cut, or when it is damaged. The log's oldest segment is freed when nothing
 //! lives in it; where little lives in much log, the rest is moved to the head first.
 
+mod alarm;
 mod batch;
 mod body;
 mod compact;
@@ -48,6 +50,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+pub use alarm::{Curfew, curfew_key};
 pub use batch::{Batch, Haste, NewBody, Op};
 pub use body::BodyFile;
 pub use disk::{Disk, DiskFile, Fault, LossyDisk, RealDisk};

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use super::alarm;
 use super::body;
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
@@ -172,16 +173,26 @@ impl Reader {
         after: Option<(Timestamp, &[u8])>,
         limit: usize,
     ) -> Result<Vec<(Timestamp, Bytes)>, StoreError> {
-        let start = after.map(|(at, name)| resolve::wake_key(at, name));
-        let first = [resolve::WAKE_PREFIX];
+        let start = after.map(|(at, name)| alarm::wake_key(at, name));
+        let first = [alarm::WAKE_PREFIX];
         let from = start.as_deref().map_or(Bound::Included(&first[..]), Bound::Excluded);
         let to = match until {
-            Timestamp::MAX => vec![resolve::WAKE_PREFIX + 1],
-            until => resolve::wake_key(Timestamp::from_millis(until.as_millis() + 1), &[]),
+            Timestamp::MAX => vec![alarm::WAKE_PREFIX + 1],
+            until => alarm::wake_key(Timestamp::from_millis(until.as_millis() + 1), &[]),
         };
         let rows = self.scan(from, &to, limit)?;
-        let alarms = rows.iter().filter_map(|(key, _)| resolve::split_wake_key(key));
+        let alarms = rows.iter().filter_map(|(key, _)| alarm::split_wake_key(key));
         Ok(alarms.map(|(at, name)| (at, Bytes::copy_from_slice(name))).collect())
+    }
+
+    /// Up to `limit` names of alarms that were set under a curfew.
+    pub fn alarms_under(&self, curfew: &[u8], limit: usize) -> Result<Vec<Bytes>, StoreError> {
+        let from = alarm::under_prefix(curfew);
+        let mut to = from.clone();
+        to.pop();
+        to.push(1);
+        let rows = self.scan(Bound::Excluded(&from), &to, limit)?;
+        Ok(rows.iter().map(|(key, _)| Bytes::copy_from_slice(&key[from.len()..])).collect())
     }
 
     /// The body of the row under `key`. A body in the log is read and checked whole.

@@ -14,11 +14,6 @@ use super::memtable::{Known, View};
 use super::row::{Blob, Key, Row};
 use crate::clock::Timestamp;
 
-/// Prefix of the row that says when an alarm rings and when it was last touched.
-pub(super) const ALARM_PREFIX: u8 = b'a';
-/// Prefix of the row that stands in the order of ringing.
-pub(super) const WAKE_PREFIX: u8 = b'w';
-
 /// What one group will leave under one key.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -53,7 +48,7 @@ pub(super) struct Resolver<'a> {
     view: &'a View,
     index: &'a dyn Index,
     /// The number that the group will have.
-    seq: u64,
+    pub(super) seq: u64,
     pub(super) rows: BTreeMap<Key, Pending>,
     /// Alarms that were set or touched.
     pub(super) alarms: Vec<(Bytes, Timestamp)>,
@@ -77,7 +72,8 @@ impl<'a> Resolver<'a> {
             Op::Delete { key } => self.delete(key)?,
             Op::Add { key, delta } => self.count(key, *delta)?,
             Op::AlarmBy { name, at } => self.alarm_by(name, *at)?,
-            Op::AlarmMove { name, seen, to } => self.alarm_move(name, *seen, *to)?,
+            Op::AlarmMove { name, seen, to, under } => self.alarm_move(name, *seen, *to, under.as_ref())?,
+            Op::AlarmLift { name, curfew, at } => self.alarm_lift(name, curfew, *at)?,
             Op::Rehome { key, from, body } => self.rehome(key, *from, body.as_ref())?,
         }
         Ok(())
@@ -121,7 +117,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn put(&mut self, key: &[u8], value: Bytes) -> Result<(), StoreError> {
+    pub(super) fn put(&mut self, key: &[u8], value: Bytes) -> Result<(), StoreError> {
         let pending = self.current(key)?;
         let body = pending.row.take().map_or(Body::None, |row| row.body);
         pending.row = Some(PendingRow { value, body });
@@ -129,7 +125,7 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn delete(&mut self, key: &[u8]) -> Result<(), StoreError> {
         let pending = self.current(key)?;
         pending.dirty |= pending.row.is_some();
         pending.row = None;
@@ -150,51 +146,9 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    fn alarm_by(&mut self, name: &Bytes, at: Timestamp) -> Result<(), StoreError> {
-        let set = self.alarm(name)?;
-        let at_or_before = set.map_or(at, |(set, _)| set.min(at));
-        self.write_alarm(name, set.map(|(set, _)| set), Some(at_or_before))?;
-        self.alarms.push((name.clone(), at));
-        Ok(())
-    }
-
-    fn alarm_move(&mut self, name: &Bytes, seen: u64, to: Option<Timestamp>) -> Result<(), StoreError> {
-        let set = self.alarm(name)?;
-        if set.is_some_and(|(_, touched)| touched > seen) {
-            return Ok(());
-        }
-        self.write_alarm(name, set.map(|(set, _)| set), to)
-    }
-
-    /// When an alarm rings, and the group that touched it last.
-    fn alarm(&mut self, name: &[u8]) -> Result<Option<(Timestamp, u64)>, StoreError> {
-        let pending = self.current(&alarm_key(name))?;
-        Ok(pending.row.as_ref().map(|row| decode_alarm(&row.value)))
-    }
-
-    fn write_alarm(
-        &mut self,
-        name: &[u8],
-        old: Option<Timestamp>,
-        new: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        if old != new {
-            if let Some(old) = old {
-                self.delete(&wake_key(old, name))?;
-            }
-            if let Some(new) = new {
-                self.put(&wake_key(new, name), Bytes::new())?;
-            }
-        }
-        match new {
-            Some(new) => {
-                let mut value = Vec::with_capacity(16);
-                value.extend_from_slice(&new.as_millis().to_le_bytes());
-                value.extend_from_slice(&self.seq.to_le_bytes());
-                self.put(&alarm_key(name), value.into())
-            }
-            None => self.delete(&alarm_key(name)),
-        }
+    /// The value under a key, as this group leaves it.
+    pub(super) fn value(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.current(key)?.row.as_ref().map(|row| row.value.clone()))
     }
 
     fn rehome(&mut self, key: &[u8], from: u32, body: Option<&(Bytes, u32)>) -> Result<(), StoreError> {
@@ -214,23 +168,4 @@ impl<'a> Resolver<'a> {
 /// A counter row's number.
 pub(super) fn number(value: &[u8]) -> u64 {
     value.try_into().map_or(0, u64::from_le_bytes)
-}
-
-pub(super) fn alarm_key(name: &[u8]) -> Vec<u8> {
-    [&[ALARM_PREFIX], name].concat()
-}
-
-pub(super) fn wake_key(at: Timestamp, name: &[u8]) -> Vec<u8> {
-    [&[WAKE_PREFIX], at.as_millis().to_be_bytes().as_slice(), name].concat()
-}
-
-/// The time and the name in a [`wake_key`].
-pub(super) fn split_wake_key(key: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (at, name) = key.strip_prefix(&[WAKE_PREFIX])?.split_at_checked(8)?;
-    Some((Timestamp::from_millis(u64::from_be_bytes(at.try_into().ok()?)), name))
-}
-
-pub(super) fn decode_alarm(value: &[u8]) -> (Timestamp, u64) {
-    let half = |range| value.get(range).map_or(0, number);
-    (Timestamp::from_millis(half(0..8)), half(8..16))
 }

@@ -180,11 +180,13 @@ impl SegmentLog {
     }
 
     /// A segment in which nothing good was ever written is in the way: failing writes must not eat the
-    /// disk.
+    /// disk. But one that was found at the start stays, as its header may be all that says where the log
+    /// before it ends: without it, a group that the replay did not see would come back.
     fn drop_abandoned(&self) {
         let mut open = self.files.open.write().unwrap_or_else(PoisonError::into_inner);
         while let Some(last) = open.last_entry()
             && *last.key() > self.good_end.segment
+            && last.get().header.is_none()
             && self.disk.remove(&file_name(*last.key())).is_ok()
         {
             last.remove();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
 
-use super::core::{Core, Effect, Event};
+use super::core::{Block, Blocker, Core, Effect, Event};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Reply};
 use crate::net::RouteError;
@@ -13,9 +13,10 @@ use crate::outbound::lane::{Credit, Work};
 use crate::outbound::manager::{DomainRetired, FindPath, Tick};
 use crate::outbound::meters::Meters;
 use crate::outbound::path::{AskCredits, PathHandle, Pushed};
+use crate::outbound::rest;
 use crate::outbound::route::{self, Route};
 use crate::outbound::session::{conclude, hold_damaged, unreached};
-use crate::queue::{self, Leased, PageRequest, Paged};
+use crate::queue::{self, Destination, Leased, PageRequest, Paged, Rest};
 use crate::store::{Batch, Haste, Key, StoreError};
 
 /// Copies looked at in one piece of a sweep.
@@ -50,7 +51,7 @@ pub(in crate::outbound) struct StopDomain;
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Routed(Result<Route, RouteError>);
+struct Routed(Result<Route, (RouteError, u32)>);
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -99,7 +100,7 @@ impl DomainActor {
                 self.path = None;
                 let inside = me.clone();
                 guard(me, Event::PageFailed, async move {
-                    inside.do_send(Routed(route::resolve(&deps, &domain).await));
+                    inside.do_send(Routed(resolve(&deps, &domain).await));
                 });
             }
             Effect::Ask => self.ask(context),
@@ -113,10 +114,10 @@ impl DomainActor {
                     inside.do_send(Happened(Event::Swept));
                 });
             }
-            Effect::MoveAlarm(not_before) => {
-                let inside = me.clone();
+            Effect::MoveAlarm(block) => {
+                let (inside, site) = (me.clone(), self.route.as_ref().map(Route::destination));
                 guard(me, Event::AlarmMoved, async move {
-                    if let Err(error) = move_alarm(&deps, &domain, not_before).await {
+                    if let Err(error) = move_alarm(&deps, &domain, block, site).await {
                         // too early an alarm costs one look; none is ever too late
                         tracing::warn!(event = "alarm_not_moved", domain = %domain, error = %error);
                     }
@@ -233,8 +234,25 @@ fn no_way(error: Option<&RouteError>) -> Reply {
     }
 }
 
-/// Lets the domain's alarm ring when the first of its rows is due, even one that is being tried now.
-async fn move_alarm(deps: &Deps, domain: &Domain, not_before: Option<Timestamp>) -> Result<(), StoreError> {
+/// Finds the way; where there is none, how often in a row there was none before.
+async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (RouteError, u32)> {
+    match route::resolve(deps, domain).await {
+        Ok(route) => Ok(route),
+        Err(error) => {
+            let known = rest::recall(deps, &Destination::domain(domain)).await;
+            Err((error, known.map_or(0, |rest| rest.failures)))
+        }
+    }
+}
+
+/// Lets the domain's alarm ring when the first of its rows is due, even one that is being tried now;
+/// where the domain is blocked, not before that ends.
+async fn move_alarm(
+    deps: &Deps,
+    domain: &Domain,
+    block: Option<Block>,
+    site: Option<Destination>,
+) -> Result<(), StoreError> {
     let of = domain.clone();
     let (seen, earliest) = deps
         .store
@@ -243,9 +261,24 @@ async fn move_alarm(deps: &Deps, domain: &Domain, not_before: Option<Timestamp>)
             Ok((seen, queue::earliest_due(reader, &of)?))
         })
         .await?;
-    let to = earliest.map(|due| not_before.map_or(due, |not_before| due.max(not_before)));
-    let mut batch = Batch::new();
-    queue::move_alarm(&mut batch, domain, seen, to);
+    let (mut batch, name) = (Batch::new(), Destination::domain(domain));
+    let mut to = earliest;
+    let under = match block {
+        Some(Block { until, by: Blocker::Name { failures } }) => {
+            name.shut(&mut batch, &Rest { until, since: deps.clock.now(), failures });
+            Some(name.curfew(until))
+        }
+        Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
+        Some(Block { until, by: Blocker::Fault }) => {
+            to = earliest.map(|due| due.max(until));
+            None
+        }
+        None => {
+            name.open(&mut batch);
+            None
+        }
+    };
+    queue::move_alarm(&mut batch, domain, seen, to, under);
     deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await
 }
 
@@ -269,11 +302,17 @@ impl Handler<Routed> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, routed: Routed, context: &mut Self::Context) {
-        let result = routed.0.map(|route| self.route = Some(route));
-        if let Err(error) = &result {
-            tracing::info!(event = "no_route", domain = %self.domain, error = %error);
-        }
-        self.happen(Event::Routed(result), context);
+        let event = match routed.0 {
+            Ok(route) => {
+                self.route = Some(route);
+                Event::Routed
+            }
+            Err((error, failures)) => {
+                tracing::info!(event = "no_route", domain = %self.domain, error = %error);
+                Event::NoRoute(error, failures)
+            }
+        };
+        self.happen(event, context);
     }
 }
 

@@ -23,8 +23,10 @@ const ROUTE_FRESH_FOR: Duration = Duration::from_secs(60);
 pub(super) enum Event {
     /// Mail may be due at this time.
     Woken(Timestamp),
-    /// The look-up has ended.
-    Routed(Result<(), RouteError>),
+    /// The way is known.
+    Routed,
+    /// There is none now; how often in a row that was so before.
+    NoRoute(RouteError, u32),
     /// The path lets so many copies in.
     Credited(usize),
     /// The path is down.
@@ -54,10 +56,28 @@ pub(super) enum Effect {
     Page(Option<Key>),
     /// Settles what is past its time; everything, where the domain takes no mail.
     Sweep { everything: Option<RouteError> },
-    /// Sets the alarm to the earliest due, but not before this time.
-    MoveAlarm(Option<Timestamp>),
+    /// Sets the alarm to the earliest due, or behind what the domain waits for.
+    MoveAlarm(Option<Block>),
     /// Asks the manager to be let go.
     Retire,
+}
+
+/// Why nothing goes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) until: Timestamp,
+    pub(super) by: Blocker,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocker {
+    /// The path, which is down.
+    Path,
+    /// The name, which gave no route so often in a row.
+    Name { failures: u32 },
+    /// Ourselves, after a fault.
+    Fault,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,10 +102,12 @@ pub(super) struct Core {
     after: Option<Key>,
     next_due: Option<Timestamp>,
     routed_at: Option<Timestamp>,
-    blocked_until: Option<Timestamp>,
+    block: Option<Block>,
+    /// Whether the alarm keeps silent for as long as the domain is blocked: if it rings all the same,
+    /// the block is gone.
+    is_silent: bool,
     /// A sweep that is owed: of what is past its time, or of everything.
     sweep: Option<Option<RouteError>>,
-    dns_failures: u32,
     last_active: Timestamp,
 }
 
@@ -99,9 +121,9 @@ impl Core {
             after: None,
             next_due: None,
             routed_at: None,
-            blocked_until: None,
+            block: None,
+            is_silent: false,
             sweep: None,
-            dns_failures: 0,
             last_active: now,
         }
     }
@@ -111,9 +133,18 @@ impl Core {
             Event::Woken(at) if at <= now => {
                 self.last_active = now;
                 (self.more, self.woken) = (true, true);
+                if self.is_silent {
+                    self.unblock();
+                }
             }
             Event::Woken(at) => self.next_due = Some(self.next_due.map_or(at, |due| due.min(at))),
-            Event::Routed(result) => self.routed(now, result, dice),
+            Event::Routed => (self.doing, self.routed_at) = (Doing::Nothing, Some(now)),
+            Event::NoRoute(error, failures_before) => {
+                let failures = failures_before + 1;
+                let until = now.after(self.retry.rest(failures, dice));
+                self.doing = Doing::Nothing;
+                self.block(until, Blocker::Name { failures }, error.is_permanent().then_some(error));
+            }
             Event::Credited(credits) if credits > 0 => {
                 self.doing = Doing::Paging;
                 return vec![Effect::Page(self.after.clone())];
@@ -121,46 +152,43 @@ impl Core {
             Event::Credited(_) => self.doing = Doing::Nothing,
             Event::PageFailed => {
                 self.doing = Doing::Nothing;
-                self.blocked_until = Some(now.after(FAULT_REST));
+                self.block = Some(Block { until: now.after(FAULT_REST), by: Blocker::Fault });
             }
-            Event::AlarmMoved if self.doing == Doing::MovingAlarm => self.doing = Doing::Nothing,
-            // on the way out: whether there is mail after all is asked at the end
-            Event::AlarmMoved => {}
+            Event::AlarmMoved => self.alarm_moved(),
             Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
             Event::PathDown(until) => {
                 if self.doing == Doing::Asking {
                     self.doing = Doing::Nothing;
                 }
-                self.block(until, None);
+                self.block(until, Blocker::Path, None);
             }
             Event::Paged(paged) => self.paged(now, paged),
             Event::Swept => {
                 self.doing = Doing::MovingAlarm;
-                return vec![Effect::MoveAlarm(self.blocked_until)];
+                return vec![Effect::MoveAlarm(self.block)];
             }
             Event::Tick { crowded } => return self.tick(now, crowded),
         }
         self.go_on(now)
     }
 
-    fn routed(&mut self, now: Timestamp, result: Result<(), RouteError>, dice: u64) {
-        self.doing = Doing::Nothing;
-        match result {
-            Ok(()) => {
-                (self.routed_at, self.dns_failures) = (Some(now), 0);
-            }
-            Err(error) => {
-                self.dns_failures += 1;
-                let until = now.after(self.retry.rest(self.dns_failures, dice));
-                self.block(until, error.is_permanent().then_some(error));
-            }
-        }
+    /// Nothing goes before `until`: what is past its time is settled now, the rest sleeps.
+    fn block(&mut self, until: Timestamp, by: Blocker, everything: Option<RouteError>) {
+        (self.block, self.is_silent) = (Some(Block { until, by }), false);
+        self.sweep = Some(everything);
     }
 
-    /// Nothing goes before `until`: what is past its time is settled now, the rest sleeps.
-    fn block(&mut self, until: Timestamp, everything: Option<RouteError>) {
-        self.blocked_until = Some(until);
-        self.sweep = Some(everything);
+    fn unblock(&mut self) {
+        (self.block, self.is_silent) = (None, false);
+        (self.more, self.after) = (true, None);
+    }
+
+    fn alarm_moved(&mut self) {
+        self.is_silent = self.block.is_some_and(|block| block.by == Blocker::Path);
+        // on the way out, whether there is mail after all is asked at the end
+        if self.doing == Doing::MovingAlarm {
+            self.doing = Doing::Nothing;
+        }
     }
 
     fn paged(&mut self, now: Timestamp, paged: Paged) {
@@ -177,9 +205,8 @@ impl Core {
     }
 
     fn tick(&mut self, now: Timestamp, crowded: bool) -> Vec<Effect> {
-        if self.blocked_until.is_some_and(|until| now >= until) {
-            self.blocked_until = None;
-            (self.more, self.after) = (true, None);
+        if self.block.is_some_and(|block| now >= block.until) {
+            self.unblock();
         }
         if self.next_due.is_some_and(|due| now >= due) {
             self.next_due = None;
@@ -191,7 +218,7 @@ impl Core {
         if effects.is_empty() && is_idle {
             self.doing = Doing::Retiring;
             self.woken = false;
-            return vec![Effect::MoveAlarm(self.blocked_until), Effect::Retire];
+            return vec![Effect::MoveAlarm(self.block), Effect::Retire];
         }
         effects
     }
@@ -205,7 +232,7 @@ impl Core {
             self.doing = Doing::Sweeping;
             return vec![Effect::Sweep { everything }];
         }
-        if !self.more || self.blocked_until.is_some() {
+        if !self.more || self.block.is_some() {
             return Vec::new();
         }
         if self.after.is_none() {
@@ -252,6 +279,10 @@ mod tests {
         Event::Paged(Paged { after: None, next_due: next_due.map(at) })
     }
 
+    fn moved_alarm(until: u64, by: Blocker) -> Effect {
+        Effect::MoveAlarm(Some(Block { until: at(until), by }))
+    }
+
     #[test]
     fn from_waking_to_the_end_of_the_line_and_away() {
         let middle: Key = b"k"[..].into();
@@ -259,7 +290,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Woken(at(0)), vec![]),
-            (1, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (1, Event::Routed, vec![Effect::Ask]),
             (1, Event::Credited(2), vec![Effect::Page(None)]),
             (1, half, vec![Effect::Ask]),
             (1, Event::Credited(2), vec![Effect::Page(Some(middle))]),
@@ -273,7 +304,7 @@ mod tests {
     fn where_others_wait_an_idle_domain_goes_at_once() {
         check(vec![
             (0, Event::Tick { crowded: true }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::Tick { crowded: true }, vec![]),
             (0, end(None), vec![]),
@@ -285,7 +316,7 @@ mod tests {
     fn mail_that_comes_behind_a_page_is_read_in_another() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::Woken(at(0)), vec![]),
             (0, end(None), vec![Effect::Ask]),
@@ -296,7 +327,7 @@ mod tests {
     fn a_page_that_cannot_be_read_is_tried_again_after_a_rest() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::PageFailed, vec![]),
             (4, Event::Tick { crowded: false }, vec![]),
@@ -308,7 +339,7 @@ mod tests {
     fn mail_due_later_is_read_when_it_is_due() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, end(Some(3)), vec![]),
             (2, Event::Tick { crowded: false }, vec![]),
@@ -320,7 +351,7 @@ mod tests {
     fn mail_that_was_put_off_is_tried_again_when_it_is_due() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, end(None), vec![]),
             (1, Event::Woken(at(3)), vec![]),
@@ -334,12 +365,26 @@ mod tests {
     fn a_dead_path_stops_reading_and_only_expired_mail_is_settled() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::PathDown(at(4)), vec![Effect::Sweep { everything: None }]),
-            (1, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
+            (1, Event::Swept, vec![moved_alarm(4, Blocker::Path)]),
             (1, Event::AlarmMoved, vec![]),
-            (2, Event::Woken(at(2)), vec![]),
+            (2, Event::Woken(at(4)), vec![]),
             (4, Event::Tick { crowded: false }, vec![Effect::Ask]),
+        ]);
+    }
+
+    #[test]
+    fn a_path_that_is_found_to_be_up_ends_the_rest_of_those_behind_it() {
+        check(vec![
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
+            (0, Event::Routed, vec![Effect::Ask]),
+            (0, Event::PathDown(at(40)), vec![Effect::Sweep { everything: None }]),
+            (0, Event::Swept, vec![moved_alarm(40, Blocker::Path)]),
+            (1, Event::Woken(at(1)), vec![]),
+            (1, Event::AlarmMoved, vec![]),
+            (2, Event::Woken(at(40)), vec![]),
+            (3, Event::Woken(at(3)), vec![Effect::Ask]),
         ]);
     }
 
@@ -347,11 +392,11 @@ mod tests {
     fn an_outage_in_the_middle_of_a_page_is_acted_on_behind_it() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page(None)]),
             (0, Event::PathDown(at(4)), vec![]),
             (0, end(None), vec![Effect::Sweep { everything: None }]),
-            (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(4)))]),
+            (0, Event::Swept, vec![moved_alarm(4, Blocker::Path)]),
             (0, Event::AlarmMoved, vec![]),
             (4, Event::Tick { crowded: false }, vec![Effect::Ask]),
         ]);
@@ -363,11 +408,11 @@ mod tests {
         let slow = RouteError::Dns(DnsError::Failed("time-out".into()));
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Err(slow)), vec![Effect::Sweep { everything: None }]),
-            (0, Event::Swept, vec![Effect::MoveAlarm(Some(at(15)))]),
+            (0, Event::NoRoute(slow, 0), vec![Effect::Sweep { everything: None }]),
+            (0, Event::Swept, vec![moved_alarm(15, Blocker::Name { failures: 1 })]),
             (0, Event::AlarmMoved, vec![]),
             (15, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (15, Event::Routed(Err(gone.clone())), vec![Effect::Sweep { everything: Some(gone) }]),
+            (15, Event::NoRoute(gone.clone(), 1), vec![Effect::Sweep { everything: Some(gone) }]),
         ]);
     }
 
@@ -375,7 +420,7 @@ mod tests {
     fn a_lost_path_is_looked_up_again() {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::Routed(Ok(())), vec![Effect::Ask]),
+            (0, Event::Routed, vec![Effect::Ask]),
             (1, Event::PathLost, vec![Effect::Resolve]),
         ]);
     }

@@ -19,7 +19,7 @@ use crate::net::Site;
 use crate::observe::names;
 use crate::outbound::Deps;
 use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, StopDomain, Wake};
-use crate::outbound::path::{Path, PathHandle, Rest, StopPath};
+use crate::outbound::path::{Path, PathHandle, StopPath};
 use crate::outbound::route::Route;
 use crate::queue;
 use crate::store::{Reader, StoreError};
@@ -28,8 +28,6 @@ use crate::store::{Reader, StoreError};
 const TICK: Duration = Duration::from_millis(250);
 /// Alarms read at a time.
 const ALARMS_PAGE: usize = 512;
-/// Paths without an actor whose being down is remembered.
-const RESTS_MAX: usize = 50_000;
 
 /// Time passes.
 #[derive(Clone, Copy, Message)]
@@ -60,11 +58,7 @@ pub(in crate::outbound) struct DomainRetired(pub(in crate::outbound) Domain);
 /// A path has nothing to do.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(in crate::outbound) struct PathRetired {
-    pub(in crate::outbound) site: Site,
-    /// What has to be remembered of it: that it is down.
-    pub(in crate::outbound) rest: Option<Rest>,
-}
+pub(in crate::outbound) struct PathRetired(pub(in crate::outbound) Site);
 
 /// The inbox has something.
 #[derive(Message)]
@@ -99,8 +93,6 @@ pub struct Outbound {
     first_lap_done: bool,
     /// Whether due domains wait for room.
     crowded: bool,
-    /// Paths that are down and have no actor.
-    rests: HashMap<Site, Rest>,
     /// Whether nothing new is begun any more.
     draining: bool,
     domains_active: Gauge,
@@ -120,7 +112,6 @@ impl Outbound {
             read_after: None,
             first_lap_done: false,
             crowded: false,
-            rests: HashMap::new(),
             draining: false,
             domains_active: gauge!(names::DOMAINS_ACTIVE),
             paths_active: gauge!(names::PATHS_ACTIVE),
@@ -163,17 +154,6 @@ impl Outbound {
             let read = deps.store.read(move |reader| read_page(reader, now, after, limit, first_lap));
             me.do_send(AlarmsRead(read.await));
         });
-    }
-
-    fn remember(&mut self, site: Site, rest: Rest) {
-        if self.rests.len() >= RESTS_MAX {
-            let now = self.deps.clock.now();
-            self.rests.retain(|_, rest| rest.until > now);
-        }
-        // forgotten where there are too many: the path is then found to be down once more
-        if self.rests.len() < RESTS_MAX {
-            self.rests.insert(site, rest);
-        }
     }
 }
 
@@ -305,8 +285,7 @@ impl Handler<FindPath> for Outbound {
         let path = match self.paths.get(&site).filter(|path| path.connected()) {
             Some(path) => path.clone(),
             None => {
-                let rest = self.rests.remove(&site);
-                let path = Path::start(self.deps.clone(), find.route, rest, context.address().recipient());
+                let path = Path::start(self.deps.clone(), find.route, context.address().recipient());
                 self.paths.insert(site, path.clone());
                 path
             }
@@ -331,11 +310,8 @@ impl Handler<PathRetired> for Outbound {
     type Result = ();
 
     fn handle(&mut self, retired: PathRetired, _: &mut Self::Context) {
-        if let Some(path) = self.paths.remove(&retired.site) {
+        if let Some(path) = self.paths.remove(&retired.0) {
             path.do_send(StopPath);
-        }
-        if let Some(rest) = retired.rest {
-            self.remember(retired.site, rest);
         }
     }
 }

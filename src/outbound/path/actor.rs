@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, WeakAddr};
 
-use super::core::{Core, Effect, Event, LaneState, Rest};
+use super::core::{Core, Effect, Event, LaneState};
 use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown};
 use crate::outbound::lane::{Lane, Work};
 use crate::outbound::manager::{PathRetired, Tick};
+use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::outbound::session::{self, Ended};
 
@@ -55,7 +56,6 @@ impl Path {
     pub(in crate::outbound) fn start(
         deps: Arc<Deps>,
         route: Route,
-        rest: Option<Rest>,
         retired: Recipient<PathRetired>,
     ) -> PathHandle {
         Path::create(|context| {
@@ -67,8 +67,7 @@ impl Path {
                 }
             };
             let settings = &deps.settings;
-            let core =
-                Core::new(settings.connections_per_site_max, settings.retry.clone(), rest, deps.clock.now());
+            let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
             Path {
                 core,
                 route,
@@ -105,7 +104,15 @@ impl Path {
                     down.do_send(PathDown { until });
                 }
             }
-            Effect::Retire(rest) => self.retired.do_send(PathRetired { site: self.route.site.clone(), rest }),
+            Effect::NoteDown(rest) => {
+                let (deps, destination) = (self.deps.clone(), self.route.destination());
+                tokio::spawn(async move { rest::note_down(&deps, &destination, rest).await });
+            }
+            Effect::NoteUp => {
+                let (deps, destination) = (self.deps.clone(), self.route.destination());
+                tokio::spawn(async move { rest::note_up(&deps, &destination).await });
+            }
+            Effect::Retire => self.retired.do_send(PathRetired(self.route.site.clone())),
         }
     }
 
@@ -127,6 +134,14 @@ impl Path {
 
 impl Actor for Path {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        let (deps, destination, me) = (self.deps.clone(), self.route.destination(), context.address());
+        tokio::spawn(async move {
+            let rest = rest::recall(&deps, &destination).await;
+            me.do_send(Happened(Event::Recalled(rest)));
+        });
+    }
 }
 
 impl Drop for Path {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::outbound::retry::RetrySchedule;
+use crate::queue::Rest;
 
 /// Credits given to one domain at a time: others want their turn.
 const GRANT_MAX: usize = 64;
@@ -26,6 +27,8 @@ const RETIRE_CROWDED: Duration = Duration::from_secs(1);
 /// What happens to a path.
 #[derive(Debug)]
 pub(super) enum Event {
+    /// What was known of it before this actor: that it was down.
+    Recalled(Option<Rest>),
     /// A domain has mail for it.
     Asked(Domain),
     /// Places in the window came free, or copies came in.
@@ -38,13 +41,6 @@ pub(super) enum Event {
     Tick { crowded: bool },
 }
 
-/// What outlives a path: until when it is down, and how often it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::outbound) struct Rest {
-    pub(in crate::outbound) until: Timestamp,
-    failures: u32,
-}
-
 /// What the path does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -54,10 +50,14 @@ pub(super) enum Effect {
     Open(usize),
     /// Gives back what is in the lane: nothing can be sent.
     ClearLane,
+    /// Notes that it is down: mail for it wakes nobody.
+    NoteDown(Rest),
+    /// Notes that it is up: what waits for it is due.
+    NoteUp,
     /// Tells a domain that nothing goes before this time.
     Down(Domain, Timestamp),
-    /// Ends the path; what is to be remembered of it.
-    Retire(Option<Rest>),
+    /// Ends the path.
+    Retire,
 }
 
 /// What the lane looks like now.
@@ -76,6 +76,8 @@ pub(super) struct LaneState {
 pub(super) struct Core {
     connections_max: usize,
     retry: RetrySchedule,
+    /// Whether it is known whether it is down.
+    is_recalled: bool,
     waiting: VecDeque<Domain>,
     /// Domains whose copies may be in the lane: they must hear of an outage.
     fed: BTreeSet<Domain>,
@@ -94,21 +96,17 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(
-        connections_max: usize,
-        retry: RetrySchedule,
-        rest: Option<Rest>,
-        now: Timestamp,
-    ) -> Self {
+    pub(super) fn new(connections_max: usize, retry: RetrySchedule, now: Timestamp) -> Self {
         Core {
             connections_max,
             retry,
+            is_recalled: false,
             waiting: VecDeque::new(),
             fed: BTreeSet::new(),
             sessions: 0,
             up: 0,
-            down_until: rest.map(|rest| rest.until).filter(|until| now < *until),
-            failures: rest.map_or(0, |rest| rest.failures),
+            down_until: None,
+            failures: 0,
             ceiling: connections_max,
             ceiling_moved: now,
             fetched: 0,
@@ -127,16 +125,29 @@ impl Core {
                     None => self.waiting.push_back(domain),
                 }
             }
+            Event::Recalled(rest) => self.recalled(now, rest, &mut effects),
             Event::Changed => self.last_active = now,
             Event::Opened => {
                 self.up += 1;
-                self.failures = 0;
+                if std::mem::take(&mut self.failures) > 0 {
+                    effects.push(Effect::NoteUp);
+                }
             }
             Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
             Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
         }
         self.serve(lane, ticked, &mut effects);
         effects
+    }
+
+    fn recalled(&mut self, now: Timestamp, rest: Option<Rest>, effects: &mut Vec<Effect>) {
+        self.is_recalled = true;
+        let Some(rest) = rest else { return };
+        self.failures = rest.failures;
+        if now < rest.until {
+            self.down_until = Some(rest.until);
+            effects.extend(self.waiting.drain(..).map(|domain| Effect::Down(domain, rest.until)));
+        }
     }
 
     fn ended(&mut self, now: Timestamp, reached: bool, dice: u64, effects: &mut Vec<Effect>) {
@@ -156,6 +167,7 @@ impl Core {
         self.failures += 1;
         let until = now.after(self.retry.rest(self.failures, dice));
         self.down_until = Some(until);
+        effects.push(Effect::NoteDown(Rest { until, since: now, failures: self.failures }));
         effects.push(Effect::ClearLane);
         self.fed.extend(self.waiting.drain(..));
         let told = std::mem::take(&mut self.fed);
@@ -163,7 +175,6 @@ impl Core {
     }
 
     fn tick(&mut self, now: Timestamp, lane: LaneState, crowded: bool, effects: &mut Vec<Effect>) {
-        let rest = self.down_until.map(|until| Rest { until, failures: self.failures });
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
         }
@@ -177,7 +188,7 @@ impl Core {
         // a path that is down is a fact that needs no actor
         let patience = if crowded || self.down_until.is_some() { RETIRE_CROWDED } else { RETIRE_AFTER };
         if is_idle && now.since(self.last_active) >= patience {
-            effects.push(Effect::Retire(rest));
+            effects.push(Effect::Retire);
         }
     }
 
@@ -188,6 +199,9 @@ impl Core {
             if lane.ready > 0 {
                 effects.push(Effect::ClearLane);
             }
+            return;
+        }
+        if !self.is_recalled {
             return;
         }
         // until a session is up, one copy is enough to find out whether one can be
@@ -231,7 +245,13 @@ mod tests {
 
     fn core() -> Core {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        Core::new(4, retry, None, at(0))
+        let mut core = Core::new(4, retry, at(0));
+        core.handle(at(0), lane(9, 0, 0), Event::Recalled(None), MIDDLE);
+        core
+    }
+
+    fn note_down(since: u64, until: u64, failures: u32) -> Effect {
+        Effect::NoteDown(Rest { until: at(until), since: at(since), failures })
     }
 
     fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
@@ -305,7 +325,7 @@ mod tests {
         assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Asked(a.clone()), MIDDLE), []);
         assert_eq!(
             core.handle(at(10), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE),
-            [Effect::ClearLane, Effect::Down(a.clone(), at(25))]
+            [note_down(10, 25, 1), Effect::ClearLane, Effect::Down(a.clone(), at(25))]
         );
         assert_eq!(
             core.handle(at(11), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
@@ -319,7 +339,7 @@ mod tests {
         assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
         // rests twice as long, and tells the domain whose copies were in the lane
         let again = core.handle(at(26), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
-        assert_eq!(again, [Effect::ClearLane, Effect::Down(a.clone(), at(56))]);
+        assert_eq!(again, [note_down(26, 56, 2), Effect::ClearLane, Effect::Down(a.clone(), at(56))]);
         assert_eq!(
             core.handle(at(26), lane(0, 5, 0), Event::Changed, MIDDLE),
             [Effect::ClearLane],
@@ -333,18 +353,25 @@ mod tests {
 
     #[test]
     fn being_down_is_remembered_without_an_actor() {
-        let mut core = core();
-        core.handle(at(1), lane(0, 1, 0), Event::Changed, MIDDLE);
-        core.handle(at(2), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
-        let effects = core.handle(at(5), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE);
-        let [Effect::Retire(Some(rest))] = effects[..] else { panic!("{effects:?}") };
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        let mut core = Core::new(4, retry, Some(rest), at(6));
-        let a = domain("a.example");
+        let mut core = Core::new(4, retry, at(6));
+        let (a, empty) = (domain("a.example"), lane(9, 0, 0));
         assert_eq!(
-            core.handle(at(6), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE),
-            [Effect::Down(a, at(17))]
+            core.handle(at(6), empty, Event::Asked(a.clone()), MIDDLE),
+            [],
+            "not before it is recalled"
         );
+        let rest = Rest { until: at(17), since: at(2), failures: 2 };
+        assert_eq!(
+            core.handle(at(6), empty, Event::Recalled(Some(rest)), MIDDLE),
+            [Effect::Down(a.clone(), at(17))]
+        );
+        assert_eq!(core.handle(at(7), empty, Event::Tick { crowded: false }, MIDDLE), [Effect::Retire]);
+        core.handle(at(17), empty, Event::Tick { crowded: false }, MIDDLE);
+        core.handle(at(17), empty, Event::Asked(a.clone()), MIDDLE);
+        core.handle(at(17), lane(8, 1, 0), Event::Changed, MIDDLE);
+        assert_eq!(core.handle(at(18), lane(8, 1, 0), Event::Opened, MIDDLE), [Effect::NoteUp]);
+        assert_eq!(core.handle(at(18), lane(8, 1, 0), Event::Opened, MIDDLE), [], "once");
     }
 
     #[test]
@@ -368,7 +395,7 @@ mod tests {
         assert_eq!(core.handle(at(30), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE), []);
         assert_eq!(
             core.handle(at(31), lane(9, 0, 0), Event::Tick { crowded: false }, MIDDLE),
-            [Effect::Retire(None)]
+            [Effect::Retire]
         );
     }
 }

@@ -4,4 +4,3 @@ mod actor;
 mod core;
 
 pub(super) use actor::{AskCredits, Path, PathHandle, Pushed, StopPath};
-pub(super) use core::Rest;

@@ -1,0 +1,55 @@
+//! What is known of destinations that are down, on its way to and from the store.
+//!
+//! A failure here costs a look too many at a destination, never mail: it is logged, and that is all.
+
+use super::Deps;
+use crate::clock::Timestamp;
+use crate::queue::{Destination, Rest};
+use crate::store::{Batch, Haste, StoreError};
+
+/// What is known of a destination. A rest that began before this process is over: a new start is a new
+/// chance; how often it failed stays known.
+pub(super) async fn recall(deps: &Deps, destination: &Destination) -> Option<Rest> {
+    let of = destination.clone();
+    let known = deps.store.read(move |reader| of.rest(reader)).await;
+    let known = known.unwrap_or_else(|error| {
+        tracing::error!(event = "rest_not_read", error = %error);
+        None
+    });
+    let until = |rest: &Rest| if rest.since < deps.started { Timestamp::ZERO } else { rest.until };
+    known.map(|rest| Rest { until: until(&rest), ..rest })
+}
+
+/// Notes that a destination is down.
+pub(super) async fn note_down(deps: &Deps, destination: &Destination, rest: Rest) {
+    let mut batch = Batch::new();
+    destination.shut(&mut batch, &rest);
+    if let Err(error) = deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await {
+        tracing::error!(event = "rest_not_noted", error = %error);
+    }
+}
+
+/// Notes that a destination is up, and lets everything ring that waits for it.
+pub(super) async fn note_up(deps: &Deps, destination: &Destination) {
+    if let Err(error) = lift_all(deps, destination).await {
+        tracing::error!(event = "rest_not_ended", error = %error);
+    }
+}
+
+async fn lift_all(deps: &Deps, destination: &Destination) -> Result<(), StoreError> {
+    let mut batch = Batch::new();
+    destination.open(&mut batch);
+    // from here on no alarm is set under it, so that what is found below is all there is
+    deps.store.commit(batch).await?;
+    loop {
+        let (of, now) = (destination.clone(), deps.clock.now());
+        let read = deps.store.read(move |reader| {
+            let mut batch = Batch::new();
+            of.lift(reader, &mut batch, now).map(|found| found.then_some(batch))
+        });
+        match read.await? {
+            Some(batch) => deps.store.commit(batch).await?,
+            None => return Ok(()),
+        };
+    }
+}
