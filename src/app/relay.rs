@@ -78,6 +78,7 @@ impl Relay {
             resolver: Arc::new(resolver),
             outcomes,
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
+            look_ups: Arc::new(Semaphore::new(config.outbound.look_ups_max)),
             copies: Arc::new(Semaphore::new(config.outbound.copies_max)),
             settings: config.outbound,
         };

@@ -62,6 +62,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Copies in memory at once, over all paths; small bodies (up to 16 KiB) are with them.
     pub copies_max: usize,
+    /// Domains whose way is looked up at once.
+    pub look_ups_max: usize,
     /// Domain actors alive at once.
     pub domains_max: usize,
     /// How long an unused connection is kept.
@@ -90,6 +92,8 @@ pub struct Deps {
     pub outcomes: OutcomeSink,
     /// A place for each connection to a remote server.
     pub connections: Arc<Semaphore>,
+    /// A place for each domain whose way is being looked up: an answer under way takes some 10 KB.
+    pub look_ups: Arc<Semaphore>,
     /// A place for each copy in memory.
     pub copies: Arc<Semaphore>,
     /// How mail is sent.

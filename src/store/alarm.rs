@@ -203,7 +203,7 @@ mod tests {
             World(opened.expect("opens").0)
         }
 
-        async fn commit(&self, fill: impl FnOnce(&mut Batch)) {
+        async fn commit(&self, fill: impl FnOnce(&mut Batch) -> &mut Batch) {
             let mut batch = Batch::new();
             fill(&mut batch);
             self.0.commit(batch).await.expect("commits");
@@ -212,7 +212,7 @@ mod tests {
         async fn move_to(&self, seen: u64, to: u64, until: Option<u64>) {
             let under = until.map(|until| Curfew { name: Bytes::from_static(b"site"), until: at(until) });
             let op = Op::AlarmMove { name: name(), seen, to: Some(at(to)), under };
-            self.commit(|batch| drop(batch.push(op))).await;
+            self.commit(|batch| batch.push(op)).await;
         }
 
         fn rings(&self) -> u64 {
@@ -224,12 +224,12 @@ mod tests {
     async fn who_has_not_seen_everything_moves_no_alarm_but_under_a_curfew() {
         let world = World::new();
         let seen = world.0.reader().seq();
-        world.commit(|batch| drop(batch.alarm_by(name(), at(5)))).await;
+        world.commit(|batch| batch.alarm_by(name(), at(5))).await;
         world.move_to(seen, 90, None).await;
         assert_eq!(world.rings(), 5);
         world.move_to(seen, 90, Some(50)).await;
         assert_eq!(world.rings(), 5, "the curfew has no row");
-        world.commit(|batch| drop(batch.put(curfew_key(b"site"), ""))).await;
+        world.commit(|batch| batch.put(curfew_key(b"site"), "")).await;
         world.move_to(seen, 90, Some(50)).await;
         assert_eq!(world.rings(), 50, "what is not known of may be due at once");
         world.move_to(u64::MAX, 90, Some(50)).await;
@@ -239,19 +239,19 @@ mod tests {
     #[tokio::test]
     async fn an_alarm_under_a_curfew_keeps_silent_until_its_row_goes_or_it_is_lifted() {
         let world = World::new();
-        world.commit(|batch| drop(batch.put(curfew_key(b"site"), "").alarm_by(name(), at(5)))).await;
+        world.commit(|batch| batch.put(curfew_key(b"site"), "").alarm_by(name(), at(5))).await;
         world.move_to(u64::MAX, 90, Some(50)).await;
-        world.commit(|batch| drop(batch.alarm_by(name(), at(7)))).await;
+        world.commit(|batch| batch.alarm_by(name(), at(7))).await;
         assert_eq!(world.rings(), 50);
         assert_eq!(world.0.reader().alarms_under(b"site", 9).expect("reads"), [name()]);
         let lift = |curfew: &'static [u8]| Op::AlarmLift { name: name(), curfew: curfew.into(), at: at(6) };
-        world.commit(|batch| drop(batch.push(lift(b"other")))).await;
+        world.commit(|batch| batch.push(lift(b"other"))).await;
         assert_eq!(world.rings(), 50);
-        world.commit(|batch| drop(batch.delete(curfew_key(b"site")).alarm_by(name(), at(8)))).await;
+        world.commit(|batch| batch.delete(curfew_key(b"site")).alarm_by(name(), at(8))).await;
         assert_eq!(world.rings(), 8, "new mail rings as soon as the row is gone");
-        world.commit(|batch| drop(batch.put(curfew_key(b"site"), ""))).await;
+        world.commit(|batch| batch.put(curfew_key(b"site"), "")).await;
         world.move_to(u64::MAX, 90, Some(50)).await;
-        world.commit(|batch| drop(batch.push(lift(b"site")))).await;
+        world.commit(|batch| batch.push(lift(b"site"))).await;
         assert_eq!((world.rings(), world.0.reader().alarms_under(b"site", 9).expect("reads").len()), (6, 0));
     }
 }

@@ -176,6 +176,7 @@ impl Checker<'_> {
                 connections_per_site_max: delivery.connections_per_site,
                 connections_max: delivery.connections,
                 copies_max: 4096,
+                look_ups_max: 512,
                 domains_max: 4096,
                 idle_timeout: delivery.idle_timeout.0,
                 connect_timeout: delivery.connect_timeout.0,

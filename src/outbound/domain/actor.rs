@@ -98,30 +98,24 @@ impl DomainActor {
         match effect {
             Effect::Resolve => {
                 self.path = None;
-                let inside = me.clone();
-                guard(me, Event::PageFailed, async move {
-                    inside.do_send(Routed(resolve(&deps, &domain).await));
-                });
+                guard(me, Event::PageFailed, async move { Routed(resolve(&deps, &domain).await) });
             }
             Effect::Ask => self.ask(context),
             Effect::Page(after) => self.page(after, context),
-            Effect::Sweep { everything } => {
-                let inside = me.clone();
-                guard(me, Event::Swept, async move {
-                    if let Err(error) = sweep(&deps, &domain, everything).await {
-                        tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
-                    }
-                    inside.do_send(Happened(Event::Swept));
-                });
-            }
+            Effect::Sweep { everything } => guard(me, Event::Swept, async move {
+                if let Err(error) = sweep(&deps, &domain, everything).await {
+                    tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
+                }
+                Happened(Event::Swept)
+            }),
             Effect::MoveAlarm(block) => {
-                let (inside, site) = (me.clone(), self.route.as_ref().map(Route::destination));
+                let site = self.route.as_ref().map(Route::destination);
                 guard(me, Event::AlarmMoved, async move {
                     if let Err(error) = move_alarm(&deps, &domain, block, site).await {
                         // too early an alarm costs one look; none is ever too late
                         tracing::warn!(event = "alarm_not_moved", domain = %domain, error = %error);
                     }
-                    inside.do_send(Happened(Event::AlarmMoved));
+                    Happened(Event::AlarmMoved)
                 });
             }
             Effect::Retire => self.manager.retired.do_send(DomainRetired(domain)),
@@ -149,28 +143,43 @@ impl DomainActor {
         let Some(path) = self.path.clone() else { return self.happen(Event::PathLost, context) };
         let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
         let credits = std::mem::take(&mut self.credits);
-        let inside = me.clone();
         guard(me, Event::PageFailed, async move {
             let request = PageRequest { domain, now: deps.clock.now(), after, copies_max: credits.len() };
-            let event = match page(&deps, request, credits, &path).await {
+            Happened(match page(&deps, request, credits, &path).await {
                 Ok(paged) => Event::Paged(paged),
                 Err(error) => {
                     tracing::error!(event = "page_failed", error = %error);
                     Event::PageFailed
                 }
-            };
-            inside.do_send(Happened(event));
+            })
         });
     }
 }
 
-/// Runs a task; should it panic, the actor hears of its end all the same.
-fn guard(me: Addr<DomainActor>, otherwise: Event, task: impl Future<Output = ()> + Send + 'static) {
+/// Runs a task that ends in telling the actor something; should it panic, the actor hears `otherwise`.
+fn guard<M>(me: Addr<DomainActor>, otherwise: Event, task: impl Future<Output = M> + Send + 'static)
+where
+    M: Message<Result = ()> + Send + 'static,
+    DomainActor: Handler<M>,
+{
+    let mut debt = Debt(Some((me, otherwise)));
     tokio::spawn(async move {
-        if tokio::spawn(task).await.is_err() {
-            me.do_send(Happened(otherwise));
+        let told = task.await;
+        if let Some((me, _)) = debt.0.take() {
+            me.do_send(told);
         }
     });
+}
+
+/// An answer that is owed to the actor, and is given on whatever way the task ends.
+struct Debt(Option<(Addr<DomainActor>, Event)>);
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if let Some((me, otherwise)) = self.0.take() {
+            me.do_send(Happened(otherwise));
+        }
+    }
 }
 
 /// Reads a page and hands it to the path, a credit with each copy.
@@ -236,6 +245,8 @@ fn no_way(error: Option<&RouteError>) -> Reply {
 
 /// Finds the way; where there is none, how often in a row there was none before.
 async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (RouteError, u32)> {
+    // never closed: there is always a place in the end
+    let _place = deps.look_ups.acquire().await;
     match route::resolve(deps, domain).await {
         Ok(route) => Ok(route),
         Err(error) => {

@@ -21,7 +21,7 @@ const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
 const COPIES_PER_CONNECTION: usize = 4;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
-/// After this, where others wait for its room, or where it is down.
+/// After this, where others wait for its room.
 const RETIRE_CROWDED: Duration = Duration::from_secs(1);
 
 /// What happens to a path.
@@ -185,8 +185,12 @@ impl Core {
         if is_idle {
             self.fed.clear();
         }
-        // a path that is down is a fact that needs no actor
-        let patience = if crowded || self.down_until.is_some() { RETIRE_CROWDED } else { RETIRE_AFTER };
+        let patience = match self.down_until {
+            // a fact that needs no actor
+            Some(_) => Duration::ZERO,
+            None if crowded => RETIRE_CROWDED,
+            None => RETIRE_AFTER,
+        };
         if is_idle && now.since(self.last_active) >= patience {
             effects.push(Effect::Retire);
         }
