@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
 use crate::inbound::{Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
-use crate::net::HickoryResolver;
+use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
 use crate::outbound::{AlarmInbox, Deps, Drain, Outbound};
 use crate::queue::{self, Leases};
@@ -76,6 +76,7 @@ impl Relay {
             clock: clock.clone(),
             started: clock.now(),
             resolver: Arc::new(resolver),
+            dial: Arc::new(TcpDialler),
             outcomes,
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
             look_ups: Arc::new(Semaphore::new(config.outbound.look_ups_max)),

@@ -4,10 +4,12 @@
 //! number, that an answer which does not exist is told from one that did not come, and that
 //! addresses which mail may not be sent to are left out. Never decides what a failure means for a message.
 
+mod dial;
 mod listen;
 mod resolver;
 mod site;
 
+pub use dial::{Dial, Dialling, Stream, TcpDialler};
 pub use listen::{listen, tune};
 pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
 pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, RouteError, Site, find_site};

@@ -6,15 +6,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::mail::{EnhancedStatus, Reply, Severity};
-use crate::net::{self, Host};
+use crate::net::{Dial, Host, Stream};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing, Verdicts};
 use crate::store::{BodyReader, StoreError};
 
@@ -51,7 +52,7 @@ pub(super) enum Transacted {
 
 /// An open session.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     client: Client,
     input: BytesMut,
     output: Vec<u8>,
@@ -73,12 +74,17 @@ fn in_order(hosts: &[Host]) -> Vec<&Host> {
 
 impl Connection {
     /// Opens a session with the first host that takes one.
-    pub(super) async fn open(hosts: &[Host], helo: &str, patience: Duration) -> Result<Self, Unreachable> {
+    pub(super) async fn open(
+        dial: &dyn Dial,
+        hosts: &[Host],
+        helo: &str,
+        patience: Duration,
+    ) -> Result<Self, Unreachable> {
         let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
         let mut last = Unreachable { host: "".into(), reply: nowhere };
         for host in in_order(hosts) {
             for address in &host.addresses {
-                match Self::open_at(&host.name, *address, helo, patience).await {
+                match Self::open_at(dial, &host.name, *address, helo, patience).await {
                     Ok(connection) => return Ok(connection),
                     Err(reply) => {
                         tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
@@ -90,13 +96,18 @@ impl Connection {
         Err(last)
     }
 
-    async fn open_at(name: &str, address: SocketAddr, helo: &str, patience: Duration) -> Result<Self, Reply> {
-        let stream = match timeout(patience, TcpStream::connect(address)).await {
+    async fn open_at(
+        dial: &dyn Dial,
+        name: &str,
+        address: SocketAddr,
+        helo: &str,
+        patience: Duration,
+    ) -> Result<Self, Reply> {
+        let stream = match timeout(patience, dial.dial(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(network_reply(1, format!("connecting to {address}: {error}"))),
             Err(_) => return Err(network_reply(1, format!("connecting to {address}: timed out"))),
         };
-        net::tune(&stream).map_err(|error| network_reply(0, error.to_string()))?;
         let mut connection = Connection {
             stream,
             client: Client::new(helo),
@@ -129,10 +140,10 @@ impl Connection {
     }
 
     /// Whether the server has closed, or said something, while nothing was asked of it.
-    pub(super) fn is_stale(&self) -> bool {
-        let mut probe = [0; 1];
-        !self.input.is_empty()
-            || !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    pub(super) fn is_stale(&mut self) -> bool {
+        let mut octet = [0; 1];
+        let (mut probe, mut nobody) = (ReadBuf::new(&mut octet), Context::from_waker(Waker::noop()));
+        !self.input.is_empty() || Pin::new(&mut self.stream).poll_read(&mut nobody, &mut probe).is_ready()
     }
 
     /// Sends one copy. A connection that is not fresh may have died while nobody looked.

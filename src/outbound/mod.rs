@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
-use crate::net::Resolver;
+use crate::net::{Dial, Resolver};
 use crate::queue::Leases;
 use crate::store::Store;
 
@@ -64,6 +64,8 @@ pub struct Settings {
     pub copies_max: usize,
     /// Domains whose way is looked up at once.
     pub look_ups_max: usize,
+    /// How often time passes for domains and paths.
+    pub tick: Duration,
     /// Domain actors alive at once.
     pub domains_max: usize,
     /// How long an unused connection is kept.
@@ -88,6 +90,8 @@ pub struct Deps {
     pub started: Timestamp,
     /// The DNS.
     pub resolver: Arc<dyn Resolver>,
+    /// The way to remote servers.
+    pub dial: Arc<dyn Dial>,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
     /// A place for each connection to a remote server.

@@ -40,7 +40,7 @@ async fn lift_all(deps: &Deps, destination: &Destination) -> Result<(), StoreErr
     let mut batch = Batch::new();
     destination.open(&mut batch);
     // from here on no alarm is set under it, so that what is found below is all there is
-    deps.store.commit(batch).await?;
+    deps.store.commit_with(batch, Haste::Soon).await?;
     loop {
         let (of, now) = (destination.clone(), deps.clock.now());
         let read = deps.store.read(move |reader| {
@@ -48,7 +48,7 @@ async fn lift_all(deps: &Deps, destination: &Destination) -> Result<(), StoreErr
             of.lift(reader, &mut batch, now).map(|found| found.then_some(batch))
         });
         match read.await? {
-            Some(batch) => deps.store.commit(batch).await?,
+            Some(batch) => deps.store.commit_with(batch, Haste::Soon).await?,
             None => return Ok(()),
         };
     }

@@ -40,19 +40,20 @@ pub(super) async fn run(
     // never closed: there is always a place in the end
     let place = deps.connections.acquire().await;
     let helo = settings.hostname.as_str();
-    let mut connection = match Connection::open(&route.hosts, helo, settings.connect_timeout).await {
-        Ok(connection) => connection,
-        Err(unreachable) => {
-            meters::connection("failed");
-            tracing::info!(
-                event = "unreachable",
-                site = %route.site,
-                host = %unreachable.host,
-                reply = %unreachable.reply,
-            );
-            return Ended::Unreachable;
-        }
-    };
+    let mut connection =
+        match Connection::open(&*deps.dial, &route.hosts, helo, settings.connect_timeout).await {
+            Ok(connection) => connection,
+            Err(unreachable) => {
+                meters::connection("failed");
+                tracing::info!(
+                    event = "unreachable",
+                    site = %route.site,
+                    host = %unreachable.host,
+                    reply = %unreachable.reply,
+                );
+                return Ended::Unreachable;
+            }
+        };
     meters::connection("opened");
     opened();
     let session = Session { deps: &deps, meters: Meters::default() };

@@ -21,6 +21,7 @@ mod alarm;
 mod batch;
 mod body;
 mod compact;
+mod desk;
 mod disk;
 mod error;
 mod frame;
@@ -53,6 +54,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 pub use alarm::{Curfew, curfew_key};
 pub use batch::{Batch, Haste, NewBody, Op};
 pub use body::BodyFile;
+pub use desk::Done;
 pub use disk::{Disk, DiskFile, Fault, LossyDisk, RealDisk};
 pub use error::StoreError;
 pub use home::{Findings, rebuild, verify};
@@ -63,11 +65,11 @@ pub use reader::{BodyReader, FileReader, Reader};
 pub use row::{Blob, KEY_MAX_OCTETS, Key, Position, Row};
 pub use segments::{SegmentLog, SegmentSettings};
 pub use sled_index::SledIndex;
-pub use threads::Done;
 pub use writer::WriterSettings;
 
 use crate::clock::{Clock, Timestamp};
-use threads::{READS_MAX, REQUESTS_MAX, Request, Submission, Threads};
+use desk::{Desk, Submission};
+use threads::{READS_MAX, REQUESTS_MAX, Threads};
 use writer::Writer;
 
 /// Bodies up to this size live in the log; larger ones get a file.
@@ -97,15 +99,27 @@ impl Default for Settings {
     }
 }
 
+/// What runs the store: threads on the machine, one task in the simulator.
+trait Engine: Send + Sync {
+    /// Hands a batch to the writer. Never blocks: there are fewer permits than places.
+    fn submit(&self, submission: Submission) -> Result<(), StoreError>;
+    /// Has a step run by a reader. Never blocks.
+    fn read(&self, read: Read) -> Result<(), StoreError>;
+    /// Waits until everything submitted is durable and the index is on the disk; false where that was
+    /// done before.
+    fn stop(&self) -> Result<bool, StoreError>;
+}
+
+/// A step of a reader.
+type Read = Box<dyn FnOnce(&Reader) + Send>;
+
 /// The store. Clones share it; the last one to go should be [`Store::close`]d.
 #[derive(Clone)]
 pub struct Store(Arc<Shared>);
 
 struct Shared {
-    threads: std::sync::Mutex<Option<Threads>>,
-    requests: crossbeam::channel::Sender<Request>,
-    reads: crossbeam::channel::Sender<threads::Read>,
-    ailment: threads::Ailment,
+    engine: Arc<dyn Engine>,
+    ailment: desk::Ailment,
     reader: Reader,
     ended: watch::Receiver<()>,
     /// Places for what somebody waits for, and for what already happened: neither crowds the other out.
@@ -171,29 +185,45 @@ impl Store {
         home: Option<home::Home>,
     ) -> Result<Self, StoreError> {
         let reader = Reader { view: writer.view(), index, log: writer.log().reader(), disk };
-        let threads = Threads::start(writer, reader.clone(), clock, alarms)?;
-        Ok(Store(Arc::new(Shared {
-            requests: threads.requests.clone(),
-            reads: threads.reads.clone(),
-            ailment: threads.ailment.clone(),
-            ended: threads.ended.clone(),
-            threads: std::sync::Mutex::new(Some(threads)),
+        let ailment = desk::Ailment::default();
+        let desk = Desk::new(writer, clock, alarms, ailment.clone());
+        let (alive, ended) = watch::channel(());
+        let engine = Threads::start(desk, reader.clone(), alive)?;
+        Ok(Self::with_engine(Arc::new(engine), reader, ailment, ended, home))
+    }
+
+    fn with_engine(
+        engine: Arc<dyn Engine>,
+        reader: Reader,
+        ailment: desk::Ailment,
+        ended: watch::Receiver<()>,
+        home: Option<home::Home>,
+    ) -> Self {
+        Store(Arc::new(Shared {
+            engine,
+            ailment,
             reader,
+            ended,
             now_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 2)),
             soon_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 4)),
             read_permits: Arc::new(Semaphore::new(READS_MAX)),
             home,
-        })))
+        }))
     }
 
     /// Makes a batch durable; returns the number of its group.
     pub async fn commit(&self, batch: Batch) -> Result<u64, StoreError> {
+        self.commit_with(batch, Haste::Now).await
+    }
+
+    /// Makes a batch durable, in its time.
+    pub async fn commit_with(&self, batch: Batch, haste: Haste) -> Result<u64, StoreError> {
         let (tell, outcome) = oneshot::channel();
         let done = Box::new(move |result| {
             // nobody listens where the caller was cancelled; the batch is durable all the same
             let _ = tell.send(result);
         });
-        self.submit(batch, Haste::Now, done).await?;
+        self.submit(batch, haste, done).await?;
         outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -212,8 +242,7 @@ impl Store {
             done(result);
         });
         // permits are fewer than places, so this never blocks
-        let request = Request::Commit(Submission { batch, haste, done });
-        self.0.requests.try_send(request).map_err(|_| StoreError::Closed)
+        self.0.engine.submit(Submission { batch, haste, done })
     }
 
     /// Runs a step on a reader thread.
@@ -229,7 +258,7 @@ impl Store {
             drop(permit);
             let _ = tell.send(result);
         });
-        self.0.reads.try_send(read).map_err(|_| StoreError::Closed)?;
+        self.0.engine.read(read)?;
         outcome.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -258,10 +287,10 @@ impl Store {
 
     /// Waits until everything submitted is durable, puts the index on the disk and stops. Blocking.
     pub fn close(&self) -> Result<(), StoreError> {
-        let threads = self.0.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(threads) = threads else { return Ok(()) };
-        threads.stop()?;
-        self.0.home.as_ref().map_or(Ok(()), home::Home::mark_stopped)
+        if self.0.engine.stop()? {
+            self.0.home.as_ref().map_or(Ok(()), home::Home::mark_stopped)?;
+        }
+        Ok(())
     }
 }
 

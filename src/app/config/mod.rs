@@ -9,6 +9,7 @@ mod units;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::accounts::{Client, Clients, DomainPattern};
 use crate::inbound::ConnectionLimits;
@@ -176,6 +177,7 @@ impl Checker<'_> {
                 connections_per_site_max: delivery.connections_per_site,
                 connections_max: delivery.connections,
                 copies_max: 4096,
+                tick: Duration::from_millis(250),
                 look_ups_max: 512,
                 domains_max: 4096,
                 idle_timeout: delivery.idle_timeout.0,

@@ -10,7 +10,7 @@ use crate::mail::{Domain, Reply};
 use crate::net::RouteError;
 use crate::outbound::Deps;
 use crate::outbound::lane::{Credit, Work};
-use crate::outbound::manager::{DomainRetired, FindPath, Tick};
+use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::meters::Meters;
 use crate::outbound::path::{AskCredits, PathHandle, Pushed};
 use crate::outbound::rest;
@@ -64,7 +64,7 @@ pub(in crate::outbound) type DomainHandle = Addr<DomainActor>;
 #[derive(Clone)]
 pub(in crate::outbound) struct ManagerPort {
     pub(in crate::outbound) find_path: Recipient<FindPath>,
-    pub(in crate::outbound) retired: Recipient<DomainRetired>,
+    pub(in crate::outbound) say: Recipient<ChildSays>,
 }
 
 /// The actor.
@@ -76,13 +76,24 @@ pub(in crate::outbound) struct DomainActor {
     route: Option<Route>,
     path: Option<PathHandle>,
     credits: Vec<Credit>,
+    /// Whether the manager let it go.
+    is_released: bool,
+}
+
+impl Drop for DomainActor {
+    fn drop(&mut self) {
+        if !self.is_released {
+            self.manager.say.do_send(ChildSays::DomainDied(self.domain.clone()));
+        }
+    }
 }
 
 impl DomainActor {
     /// Starts a domain on the current arbiter.
     pub(in crate::outbound) fn start(deps: Arc<Deps>, domain: Domain, manager: ManagerPort) -> DomainHandle {
         let core = Core::new(deps.settings.retry.clone(), deps.clock.now());
-        let actor = DomainActor { core, domain, deps, manager, route: None, path: None, credits: Vec::new() };
+        let (route, path, credits) = (None, None, Vec::new());
+        let actor = DomainActor { core, domain, deps, manager, route, path, credits, is_released: false };
         Actor::start(actor)
     }
 
@@ -118,7 +129,7 @@ impl DomainActor {
                     Happened(Event::AlarmMoved)
                 });
             }
-            Effect::Retire => self.manager.retired.do_send(DomainRetired(domain)),
+            Effect::Retire => self.manager.say.do_send(ChildSays::DomainRetired(domain)),
         }
     }
 
@@ -380,8 +391,9 @@ impl Handler<StopDomain> for DomainActor {
     fn handle(&mut self, _: StopDomain, context: &mut Self::Context) {
         if self.core.is_needed_again() {
             // mail came between asking to be let go and now: the manager starts another
-            self.manager.retired.do_send(DomainRetired(self.domain.clone()));
+            self.manager.say.do_send(ChildSays::DomainRetired(self.domain.clone()));
         }
+        self.is_released = true;
         context.stop();
     }
 }

@@ -1,8 +1,9 @@
 //! The manager: which domains are due. Parent of domains and paths.
 
 mod actor;
+mod core;
 mod inbox;
 
-pub(super) use actor::{DomainRetired, FindPath, PathRetired, Tick};
+pub(super) use actor::{ChildSays, FindPath, Tick};
 pub use actor::{Drain, Outbound};
 pub use inbox::AlarmInbox;

@@ -10,7 +10,7 @@ use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown};
 use crate::outbound::lane::{Lane, Work};
-use crate::outbound::manager::{PathRetired, Tick};
+use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::outbound::session::{self, Ended};
@@ -48,16 +48,14 @@ pub(in crate::outbound) struct Path {
     lane: Arc<Lane>,
     /// Where answers to domains go.
     domains: HashMap<Domain, (Recipient<Credits>, Recipient<PathDown>)>,
-    retired: Recipient<PathRetired>,
+    say: Recipient<ChildSays>,
+    /// Whether the manager let it go.
+    is_released: bool,
 }
 
 impl Path {
     /// Starts a path on the current arbiter.
-    pub(in crate::outbound) fn start(
-        deps: Arc<Deps>,
-        route: Route,
-        retired: Recipient<PathRetired>,
-    ) -> PathHandle {
+    pub(in crate::outbound) fn start(deps: Arc<Deps>, route: Route, say: Recipient<ChildSays>) -> PathHandle {
         Path::create(|context| {
             // weak: the lane outlives the path in its sessions' hands, and must not keep it alive
             let path: WeakAddr<Path> = context.address().downgrade();
@@ -73,7 +71,8 @@ impl Path {
                 route,
                 lane: Lane::new(WINDOW_MAX, deps.copies.clone(), Box::new(signal)),
                 domains: HashMap::new(),
-                retired,
+                say,
+                is_released: false,
                 deps,
             }
         })
@@ -112,7 +111,7 @@ impl Path {
                 let (deps, destination) = (self.deps.clone(), self.route.destination());
                 tokio::spawn(async move { rest::note_up(&deps, &destination).await });
             }
-            Effect::Retire => self.retired.do_send(PathRetired(self.route.site.clone())),
+            Effect::Retire => self.say.do_send(ChildSays::PathRetired(self.route.site.clone())),
         }
     }
 
@@ -148,6 +147,9 @@ impl Drop for Path {
     fn drop(&mut self) {
         // on whatever way it ends, a panic included: nothing may wait in a lane that nobody serves
         self.lane.close();
+        if !self.is_released {
+            self.say.do_send(ChildSays::PathDied(self.route.site.clone()));
+        }
     }
 }
 
@@ -196,6 +198,7 @@ impl Handler<StopPath> for Path {
     type Result = ();
 
     fn handle(&mut self, _: StopPath, context: &mut Self::Context) {
+        self.is_released = true;
         context.stop();
     }
 }
