@@ -60,6 +60,9 @@ pub enum Clock {
     System,
     /// Wall time that moves only when [`ManualClock::advance`] says so.
     Manual(ManualClock),
+    /// The asynchronous runtime's time, which a test may pause.
+    #[cfg(test)]
+    Runtime(RuntimeClock),
 }
 
 impl Clock {
@@ -72,13 +75,19 @@ impl Clock {
                 Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
             }
             Clock::Manual(manual) => manual.now(),
+            #[cfg(test)]
+            Clock::Runtime(runtime) => runtime.now(),
         }
     }
 
     /// Monotonic time now, for measuring how long a step took. Never an input of a decision.
     #[allow(clippy::disallowed_methods, reason = "this is the one caller")]
     pub fn instant(&self) -> Instant {
-        Instant::now()
+        match self {
+            #[cfg(test)]
+            Clock::Runtime(_) => tokio::time::Instant::now().into_std(),
+            _ => Instant::now(),
+        }
     }
 }
 
@@ -101,6 +110,28 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.0.fetch_add(by, Ordering::SeqCst);
+    }
+}
+
+/// A clock that goes as the asynchronous runtime's does, and may be set: its wall time then jumps.
+#[cfg(test)]
+#[derive(Clone, Debug)]
+pub struct RuntimeClock {
+    base: Arc<AtomicU64>,
+    started: tokio::time::Instant,
+}
+
+#[cfg(test)]
+impl RuntimeClock {
+    /// A clock that shows `base` now.
+    #[allow(clippy::disallowed_methods, reason = "a clock")]
+    pub fn starting_at(base: Timestamp) -> Self {
+        RuntimeClock { base: Arc::new(AtomicU64::new(base.0)), started: tokio::time::Instant::now() }
+    }
+
+    /// The time it shows.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.base.load(Ordering::SeqCst)).after(self.started.elapsed())
     }
 }
 

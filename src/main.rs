@@ -10,7 +10,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// within half a second. Measured with a million queued messages: a quarter less at the peak.
 #[allow(unsafe_code, reason = "the name under which the allocator looks for its settings")]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static ALLOCATOR_SETTINGS: &[u8] = b"narenas:2,dirty_decay_ms:500,muzzy_decay_ms:0\0";
+static ALLOCATOR_SETTINGS: &[u8] = b"narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0,tcache_max:1024\0";
 
 fn main() -> ExitCode {
     barid::app::run()

@@ -17,7 +17,7 @@ use crate::inbound::{Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Drain, Outbound};
+use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Outbound};
 use crate::queue::{self, Leases};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
@@ -81,6 +81,7 @@ impl Relay {
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
             look_ups: Arc::new(Semaphore::new(config.outbound.look_ups_max)),
             copies: Arc::new(Semaphore::new(config.outbound.copies_max)),
+            faults: Faults::default(),
             settings: config.outbound,
         };
         let (stop, stopping) = watch::channel(false);

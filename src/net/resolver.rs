@@ -14,7 +14,7 @@ use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use crate::mail::Domain;
 
 /// Answers kept in memory.
-const CACHE_MAX_ANSWERS: u64 = 8192;
+const CACHE_MAX_ANSWERS: u64 = 4096;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -24,7 +24,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 const FINAL_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_OCTETS: usize = 4 << 10;
+const READ_OCTETS: usize = 1 << 10;
 /// A body file is read and sent in pieces of this size.
 const PIECE_OCTETS: usize = 256 << 10;
 

@@ -15,6 +15,7 @@
 
 mod connection;
 mod domain;
+mod faults;
 mod lane;
 mod manager;
 mod meters;
@@ -29,6 +30,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use faults::Faults;
 pub use manager::{AlarmInbox, Drain, Outbound};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
@@ -100,6 +102,8 @@ pub struct Deps {
     pub look_ups: Arc<Semaphore>,
     /// A place for each copy in memory.
     pub copies: Arc<Semaphore>,
+    /// What a test lets go wrong.
+    pub faults: Faults,
     /// How mail is sent.
     pub settings: Settings,
 }

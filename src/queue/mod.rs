@@ -146,6 +146,12 @@ pub fn alarm_domain(name: &[u8]) -> Option<Domain> {
     Domain::parse(std::str::from_utf8(name).ok()?).ok()
 }
 
+/// Up to `limit` copies, in the order of their ids, after the one named; those whose rows do not read are
+/// left out. Blocking: for a reader thread.
+pub fn browse(reader: &Reader, after: Option<MessageId>, limit: usize) -> Result<Vec<Queued>, StoreError> {
+    page::browse(reader, after, limit)
+}
+
 /// How many copies of a client's mail are in the queue.
 pub fn count_of_client(reader: &Reader, client: &ClientName) -> Result<u64, StoreError> {
     reader.count(&keys::client_count(client))

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::lease::{Lease, Leases};
 use super::{Queued, keys, record};
 use crate::clock::Timestamp;
-use crate::mail::Domain;
+use crate::mail::{Domain, MessageId};
 use crate::store::{BodyReader, Key, Reader, StoreError};
 
 /// Rows read from the index at a time.
@@ -160,6 +160,25 @@ pub fn earliest_due(reader: &Reader, domain: &Domain) -> Result<Option<Timestamp
         earliest = earlier(earliest, place.due);
         from = [&line, place.lane, &[1]].concat();
     }
+}
+
+pub(super) fn browse(
+    reader: &Reader,
+    after: Option<MessageId>,
+    limit: usize,
+) -> Result<Vec<Queued>, StoreError> {
+    let mut from = after.map_or_else(|| vec![keys::MESSAGE], |id| keys::message(id).to_vec());
+    let mut copies = Vec::new();
+    while copies.len() < limit {
+        let rows = reader.scan(Bound::Excluded(&from), &[keys::MESSAGE + 1], SCAN_ROWS)?;
+        let Some((last, _)) = rows.last() else { break };
+        from = last.to_vec();
+        let read =
+            rows.iter().filter_map(|(key, row)| record::decode(keys::message_id(key)?, &row.value).ok());
+        copies.extend(read);
+    }
+    copies.truncate(limit);
+    Ok(copies)
 }
 
 /// The sum of all counters under a prefix.

@@ -7,6 +7,8 @@
 pub mod dns;
 mod remote;
 mod sender;
+#[cfg(test)]
+mod world;
 
 pub use remote::{Arrivals, Behaviour, RemoteHost};
 pub use sender::{Letter, SendError, Sender};

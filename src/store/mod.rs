@@ -19,6 +19,7 @@
 
 mod alarm;
 mod batch;
+mod block;
 mod body;
 mod compact;
 mod desk;
@@ -44,6 +45,8 @@ mod writer;
 mod crash_tests;
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod stepped;
 
 use std::path::Path;
 use std::sync::Arc;

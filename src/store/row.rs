@@ -54,7 +54,7 @@ impl Blob {
 }
 
 /// One row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The segment in which it was last written.
     pub home: u32,

@@ -179,7 +179,7 @@ impl Checker<'_> {
                 copies_max: 4096,
                 tick: Duration::from_millis(250),
                 look_ups_max: 512,
-                domains_max: 4096,
+                domains_max: 2048,
                 idle_timeout: delivery.idle_timeout.0,
                 connect_timeout: delivery.connect_timeout.0,
                 messages_per_connection_max: delivery.messages_per_connection,

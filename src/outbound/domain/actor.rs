@@ -98,6 +98,7 @@ impl DomainActor {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
+        self.deps.faults.reach();
         let effects = self.core.handle(self.deps.clock.now(), event, fastrand::u64(..));
         for effect in effects {
             self.perform(effect, context);

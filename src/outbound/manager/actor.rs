@@ -98,6 +98,7 @@ impl Outbound {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
+        self.deps.faults.reach();
         for effect in self.core.handle(self.deps.clock.now(), event) {
             self.perform(effect, context);
         }

@@ -79,6 +79,7 @@ impl Path {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
+        self.deps.faults.reach();
         self.lane.arm_refill();
         let (ready, idle_sessions) = self.lane.balance();
         let (taken, room) = self.lane.places();

@@ -1,0 +1,96 @@
+//! The names of the simulated world: domains, their mail hosts, and a DNS that fails for a while.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::mail::Domain;
+use crate::net::{DnsError, Lookup, Mx, Resolver};
+
+/// How the DNS answers for a domain now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Answers,
+    ServFail,
+    Silent,
+}
+
+/// One domain.
+#[derive(Clone, Debug)]
+pub(super) struct Zone {
+    /// Its hosts with their preferences; none: the name does not exist.
+    pub(super) hosts: Vec<(u16, usize)>,
+    pub(super) mood: Mood,
+}
+
+/// The DNS. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Names(Arc<Mutex<BTreeMap<Domain, Zone>>>);
+
+impl Names {
+    pub(super) fn add(&self, domain: Domain, hosts: Vec<(u16, usize)>) {
+        self.with(|zones| _ = zones.insert(domain, Zone { hosts, mood: Mood::Answers }));
+    }
+
+    pub(super) fn set_mood(&self, domain: &Domain, mood: Mood) {
+        self.with(|zones| zones.get_mut(domain).into_iter().for_each(|zone| zone.mood = mood));
+    }
+
+    pub(super) fn heal(&self) {
+        self.with(|zones| zones.values_mut().for_each(|zone| zone.mood = Mood::Answers));
+    }
+
+    fn with<T>(&self, step: impl FnOnce(&mut BTreeMap<Domain, Zone>) -> T) -> T {
+        step(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(super) fn host_name(number: usize) -> String {
+    format!("mx{number}.example")
+}
+
+pub(super) fn host_address(number: usize) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, u8::try_from(number).unwrap_or(255)).into()
+}
+
+pub(super) fn host_number(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(v4) => usize::from(v4.octets()[3]),
+        IpAddr::V6(_) => 255,
+    }
+}
+
+impl Resolver for Names {
+    fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>> {
+        Box::pin(async move {
+            sleep(Duration::from_millis(3)).await;
+            let zone = self.with(|zones| zones.get(domain).cloned()).ok_or(DnsError::NoSuchName)?;
+            match zone.mood {
+                Mood::ServFail => return Err(DnsError::Failed("SERVFAIL".into())),
+                Mood::Silent => {
+                    sleep(Duration::from_secs(10)).await;
+                    return Err(DnsError::Failed("time-out".into()));
+                }
+                Mood::Answers if zone.hosts.is_empty() => return Err(DnsError::NoSuchName),
+                Mood::Answers => {}
+            }
+            let mx = |(preference, host): (u16, usize)| {
+                let host = Domain::parse(&host_name(host)).ok();
+                Mx { preference, host }
+            };
+            Ok(zone.hosts.into_iter().map(mx).collect())
+        })
+    }
+
+    fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
+        Box::pin(async move {
+            sleep(Duration::from_millis(2)).await;
+            let number = host.as_str().strip_prefix("mx").and_then(|rest| rest.strip_suffix(".example"));
+            let number = number.and_then(|number| number.parse().ok()).ok_or(DnsError::NoSuchName)?;
+            Ok(vec![host_address(number)])
+        })
+    }
+}
