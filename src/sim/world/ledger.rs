@@ -202,13 +202,17 @@ impl Ledger {
     /// Everything stopped; what was not durable is forgotten.
     pub(super) fn crashed(&mut self, now: Timestamp) {
         let mut wrong = None;
-        let fates = self.letters.values_mut().flat_map(|letter| letter.fates.iter_mut());
-        for (recipient, fate) in fates {
+        let fates = self.letters.values_mut().flat_map(|letter| {
+            // the ids of a letter whose sender was never answered are not known here
+            let is_known = letter.entry == Entry::Accepted;
+            letter.fates.iter_mut().map(move |(recipient, fate)| (is_known, recipient, fate))
+        });
+        for (is_known, recipient, fate) in fates {
             for delivery in
                 fate.deliveries.iter_mut().filter(|delivery| delivery.is_heard && !delivery.is_settled)
             {
                 let is_fresh = now.since(delivery.at) <= RESULT_AT_RISK;
-                if !is_fresh && !delivery.is_excused && !self.had_disk_trouble {
+                if is_known && !is_fresh && !delivery.is_excused && !self.had_disk_trouble {
                     wrong = Some(format!(
                         "the result for {recipient}, heard at {:?}, was not durable at {now:?}",
                         delivery.at

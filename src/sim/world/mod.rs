@@ -42,6 +42,7 @@ const LIFE: Duration = Duration::from_secs(150);
 /// All mail must have come to its end after this.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 const LOOK: Duration = Duration::from_millis(500);
+const POWER_LOOK: Duration = Duration::from_millis(10);
 
 /// What is wrong with the relay under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,16 +152,23 @@ impl World {
     }
 
     async fn live_until(&mut self, is_last: bool, clock: Clock) -> End {
-        self.plan_faults(is_last);
+        if !is_last {
+            self.plan_power_cut();
+        }
         let faults = if is_last { Faults::default() } else { Faults::one(self.rng.u64(1..400)) };
         let Some(life) = self.start(clock, faults) else { return End::PowerCut };
+        if !is_last {
+            self.plan_disk_trouble();
+        }
         for _ in 0..LETTERS_PER_LIFE {
             self.post(&life, is_last);
         }
         let (started, kill_after) = (Instant::now(), LIFE.mul_f64(self.rng.f64()));
         let mut looks: u32 = 0;
         loop {
-            sleep(LOOK).await;
+            if self.power_fails_within(LOOK, is_last).await {
+                return End::PowerCut;
+            }
             looks += 1;
             if !is_last {
                 self.stir(&life);
@@ -168,9 +176,6 @@ impl World {
             self.look(&life, looks);
             if lock(&self.ledger).violation.is_some() {
                 return End::Violated;
-            }
-            if self.disk.is_off() {
-                return End::PowerCut;
             }
             if !is_last && started.elapsed() >= kill_after {
                 return End::Killed;
@@ -185,6 +190,19 @@ impl World {
         }
     }
 
+    /// Lets time pass. A machine without power does nothing more: that is seen at once, or nearly.
+    async fn power_fails_within(&self, time: Duration, never: bool) -> bool {
+        let step = if never { time } else { POWER_LOOK };
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            sleep(step).await;
+            if self.disk.is_off() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Opens the store and starts sending; nothing where the power failed meanwhile.
     fn start(&mut self, clock: Clock, faults: Faults) -> Option<Life> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
@@ -196,7 +214,7 @@ impl World {
         };
         let index = Arc::new(self.index.clone());
         let opened = Store::open_stepped(Box::new(log), disk, index, self.sizes.1, clock.clone(), alarms);
-        let (store, report) = opened.ok()?;
+        let (store, report) = opened.ok().filter(|_| !self.disk.is_off())?;
         if !report.damage.is_empty() {
             lock(&self.ledger).violate(format!("damage where there was none: {:?}", report.damage));
         }
@@ -245,15 +263,19 @@ impl World {
         })
     }
 
-    /// The power fails at some operation of the disk, or a single operation does.
-    fn plan_faults(&mut self, is_last: bool) {
-        let from = self.disk.operations();
-        if !is_last && self.rng.u8(..3) > 0 {
-            self.disk.plan(from + self.rng.u64(10..600), Fault::PowerCut);
+    /// The power fails at some operation of the disk.
+    fn plan_power_cut(&mut self) {
+        if self.rng.u8(..3) > 0 {
+            self.disk.plan(self.disk.operations() + self.rng.u64(10..600), Fault::PowerCut);
         }
-        if !is_last && self.rng.bool() {
+    }
+
+    /// A few operations of the disk fail, or find it full. Not at the start: what cannot be read then is
+    /// damage, and treated as such.
+    fn plan_disk_trouble(&mut self) {
+        if self.rng.bool() {
             let fault = if self.rng.bool() { Fault::Full } else { Fault::Error };
-            let at = from + self.rng.u64(20..400);
+            let at = self.disk.operations() + self.rng.u64(1..300);
             (0..self.rng.u64(1..6)).for_each(|more| self.disk.plan(at + more, fault));
             lock(&self.ledger).had_disk_trouble = true;
         }
