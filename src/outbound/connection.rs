@@ -246,6 +246,12 @@ impl Connection {
         match body {
             BodyReader::Octets(octets) => {
                 self.output.reserve(octets.len() + 64);
+                #[cfg(test)]
+                if super::faults::has(super::faults::Defect::LeavesDots) {
+                    self.output.extend_from_slice(&octets);
+                    self.output.extend_from_slice(b".\r\n");
+                    return self.write_output().await;
+                }
                 stuffer.stuff(&octets, &mut self.output);
             }
             BodyReader::File(mut file) => loop {

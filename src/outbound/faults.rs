@@ -1,23 +1,34 @@
-//! Planned faults: places where a test lets an actor panic. Outside tests there is nothing here.
+//! Planned faults, for tests: panics of actors, and defects planted to see that they would be noticed.
+//! Outside tests there is nothing here.
 
+#[cfg(test)]
+use std::cell::Cell;
 #[cfg(test)]
 use std::sync::Arc;
 #[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is planned: nothing, but in tests.
+/// Which events actors panic at: none, but in tests.
 #[derive(Clone, Default)]
 pub struct Faults {
-    /// How many events of actors are still handled before one panics; none is planned at 0.
     #[cfg(test)]
-    countdown: Arc<AtomicU64>,
+    reached: Arc<AtomicU64>,
+    /// The event to panic at; none is planned at 0.
+    #[cfg(test)]
+    panics_at: u64,
 }
 
 impl Faults {
     /// Panics at the event numbered `at`, from 1, once.
     #[cfg(test)]
     pub fn one(at: u64) -> Self {
-        Faults { countdown: Arc::new(AtomicU64::new(at)) }
+        Faults { reached: Arc::default(), panics_at: at }
+    }
+
+    /// How many events actors have handled.
+    #[cfg(test)]
+    pub fn reached(&self) -> u64 {
+        self.reached.load(Ordering::SeqCst)
     }
 
     /// An actor is about to handle an event.
@@ -28,10 +39,46 @@ impl Faults {
     /// An actor is about to handle an event.
     #[cfg(test)]
     pub(super) fn reach(&self) {
-        let step = |left: u64| left.checked_sub(1);
-        if self.countdown.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step) == Ok(1) {
+        if self.reached.fetch_add(1, Ordering::SeqCst) + 1 == self.panics_at {
             // not a panic!: that would print a trace for each of thousands
             std::panic::resume_unwind(Box::new("as planned"));
         }
     }
+}
+
+/// What may be planted, each against something that must always hold.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// What was heard of a delivery is not written.
+    ForgetsResults,
+    /// Connections need no place.
+    IgnoresPlaces,
+    /// An unreachable host costs an attempt.
+    ChargesWaiting,
+    /// An unreachable host is a verdict.
+    BouncesOnOutage,
+    /// Lines that begin with a dot are sent as they are.
+    LeavesDots,
+    /// Reports go to the null reverse-path, that is to whoever is named postmaster.
+    ReportsToNobody,
+    /// Decisions depend on more than state, event and time.
+    ThrowsDice,
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
+}
+
+/// Plants a defect in everything that this thread runs.
+#[cfg(test)]
+pub fn plant(defect: Option<Defect>) {
+    PLANTED.set(defect);
+}
+
+/// Whether it is planted here.
+#[cfg(test)]
+pub(super) fn has(defect: Defect) -> bool {
+    PLANTED.get() == Some(defect)
 }

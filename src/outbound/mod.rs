@@ -31,6 +31,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use faults::Faults;
+#[cfg(test)]
+pub use faults::{Defect, plant};
 pub use manager::{AlarmInbox, Drain, Outbound};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};

@@ -34,6 +34,12 @@ impl RetrySchedule {
 }
 
 fn jitter(wait: Duration, dice: u64) -> Duration {
+    #[cfg(test)]
+    let dice = if super::faults::has(super::faults::Defect::ThrowsDice) {
+        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), dice)
+    } else {
+        dice
+    };
     let per_mille = 1000 - 10 * JITTER_PER_CENT + dice % (20 * JITTER_PER_CENT + 1);
     wait.mul_f64(per_mille as f64 / 1000.0)
 }

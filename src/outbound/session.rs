@@ -7,6 +7,8 @@ use bytes::Bytes;
 
 use super::Deps;
 use super::connection::{Connection, Transacted};
+#[cfg(test)]
+use super::faults;
 use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::route::Route;
@@ -39,6 +41,8 @@ pub(super) async fn run(
     let settings = &deps.settings;
     // never closed: there is always a place in the end
     let place = deps.connections.acquire().await;
+    #[cfg(test)]
+    let place = (!faults::has(faults::Defect::IgnoresPlaces)).then_some(place);
     let helo = settings.hostname.as_str();
     let mut connection =
         match Connection::open(&*deps.dial, &route.hosts, helo, settings.connect_timeout).await {
@@ -51,6 +55,8 @@ pub(super) async fn run(
                     host = %unreachable.host,
                     reply = %unreachable.reply,
                 );
+                #[cfg(test)]
+                plant_verdict(&deps, &lane).await;
                 return Ended::Unreachable;
             }
         };
@@ -75,6 +81,20 @@ pub(super) async fn run(
     drop(place);
     connection.close().await;
     Ended::Finished
+}
+
+/// Planted defects: an outage counts as an attempt, or even as a verdict.
+#[cfg(test)]
+async fn plant_verdict(deps: &Deps, lane: &Lane) {
+    let (charges, bounces) =
+        (faults::has(faults::Defect::ChargesWaiting), faults::has(faults::Defect::BouncesOnOutage));
+    if (charges || bounces)
+        && let Some(work) = lane.pop()
+    {
+        let reply = unreached(if bounces { 550 } else { 451 }, (4, 4, 1), "planted".into());
+        let verdicts = vec![reply; work.leased.queued.envelope.recipients.len()];
+        conclude(deps, &Meters::default(), work.leased, &verdicts, None, None).await;
+    }
 }
 
 /// The next copy, and whether it had to be waited for. An idle connection is kept only while nobody
@@ -207,6 +227,10 @@ pub(super) async fn conclude(
     };
     let attempt = Attempt { queued: &leased.queued, verdicts, remote, content };
     let settlement = settle(&attempt, &circumstances);
+    #[cfg(test)]
+    if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
+        return;
+    }
     let waited = now.since(leased.queued.envelope.arrived);
     for (outcome, reply) in &settlement.outcomes {
         tell(meters, outcome, reply, remote.unwrap_or("none"), waited, settlement.next_due);

@@ -99,6 +99,8 @@ fn write_remainder(
 /// Never to the null reverse-path: reports on reports would never end.
 fn write_report(batch: &mut Batch, attempt: &Attempt<'_>, failures: &[Failure], given: &Circumstances<'_>) {
     let envelope = &attempt.queued.envelope;
+    #[cfg(test)]
+    let envelope = &planted(envelope);
     let (false, ReversePath::Address(sender)) = (failures.is_empty(), &envelope.reverse_path) else { return };
     let report = Report {
         hostname: given.hostname,
@@ -123,6 +125,17 @@ fn write_report(batch: &mut Batch, attempt: &Attempt<'_>, failures: &[Failure], 
     };
     let expires = given.now.after(given.expire_after);
     queue::enqueue(batch, vec![(report, given.now)], NewBody::Octets(Bytes::from(content)), expires);
+}
+
+/// A planted defect: mail without a sender gets one.
+#[cfg(test)]
+fn planted(envelope: &Envelope) -> Envelope {
+    let mut envelope = envelope.clone();
+    let is_planted = super::faults::has(super::faults::Defect::ReportsToNobody);
+    if let (true, ReversePath::Null) = (is_planted, &envelope.reverse_path) {
+        envelope.reverse_path = ReversePath::Address(envelope.recipients[0].address.clone());
+    }
+    envelope
 }
 
 #[cfg(test)]

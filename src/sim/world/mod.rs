@@ -27,7 +27,7 @@ use crate::gate::{Gate, GateSettings, Origin};
 use crate::mail::{
     Address, BodyKind, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, ReversePath,
 };
-use crate::outbound::{AlarmInbox, Deps, Faults, Outbound, RetrySchedule, Routes, Settings};
+use crate::outbound::{self, AlarmInbox, Defect, Deps, Faults, Outbound, RetrySchedule, Routes, Settings};
 use crate::queue::{self, Leases};
 use crate::smtp::{Limits, ServerSettings};
 use crate::store::{Disk, Fault, LossyDisk, MemoryIndex, SegmentLog, SegmentSettings, Store, WriterSettings};
@@ -44,10 +44,13 @@ const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 const LOOK: Duration = Duration::from_millis(500);
 const POWER_LOOK: Duration = Duration::from_millis(10);
 
-/// What is wrong with the relay under test.
+/// What is wrong with the world or the relay in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Defect {
-    None,
+enum Wrong {
+    Nothing,
+    /// The drive answers syncs without syncing.
+    Drive,
+    Relay(Defect),
 }
 
 /// What outlives a crash.
@@ -80,7 +83,6 @@ struct Life {
     gate: Gate,
     network: Network,
     names: Names,
-    clock: Clock,
     copies_max: usize,
     _manager: Addr<Outbound>,
 }
@@ -143,7 +145,9 @@ impl World {
         let system = actix::System::with_tokio_rt(runtime);
         let end = system.block_on(async {
             let clock = RuntimeClock::starting_at(self.now);
-            let end = self.live_until(is_last, Clock::Runtime(clock.clone())).await;
+            let faults = if is_last { Faults::default() } else { Faults::one(self.rng.u64(1..400)) };
+            let end = self.live_until(is_last, Clock::Runtime(clock.clone()), faults.clone()).await;
+            self.trace.count(faults.reached());
             self.now = clock.now();
             end
         });
@@ -151,11 +155,10 @@ impl World {
         end
     }
 
-    async fn live_until(&mut self, is_last: bool, clock: Clock) -> End {
+    async fn live_until(&mut self, is_last: bool, clock: Clock, faults: Faults) -> End {
         if !is_last {
             self.plan_power_cut();
         }
-        let faults = if is_last { Faults::default() } else { Faults::one(self.rng.u64(1..400)) };
         let Some(life) = self.start(clock, faults) else { return End::PowerCut };
         if !is_last {
             self.plan_disk_trouble();
@@ -250,7 +253,7 @@ impl World {
         };
         let (names, copies_max) = (self.names.clone(), deps.settings.copies_max);
         let manager = Outbound::start(Arc::new(deps), inbox);
-        let life = Life { store, leases, gate, network, names, clock, copies_max, _manager: manager };
+        let life = Life { store, leases, gate, network, names, copies_max, _manager: manager };
         self.compare(&life);
         Some(life)
     }
@@ -412,7 +415,7 @@ fn settings() -> Settings {
         expire_after: Duration::from_secs(1800),
         routes: Routes::default(),
         connections_per_site_max: 3,
-        connections_max: 8,
+        connections_max: 4,
         copies_max: 24,
         look_ups_max: 3,
         tick: Duration::from_secs(1),
@@ -424,8 +427,15 @@ fn settings() -> Settings {
 }
 
 /// Runs a world to its end; gives its number of events and their hash.
-fn run(seed: u64, _defect: Defect) -> Result<(u64, u64), String> {
+fn run(seed: u64, wrong: Wrong) -> Result<(u64, u64), String> {
+    outbound::plant(match wrong {
+        Wrong::Relay(defect) => Some(defect),
+        _ => None,
+    });
     let mut world = World::new(seed);
+    if wrong == Wrong::Drive {
+        world.disk.lie_about_sync();
+    }
     for _ in 0..CRASHES {
         let end = world.live(false);
         if end == End::Violated {
@@ -441,6 +451,7 @@ fn run(seed: u64, _defect: Defect) -> Result<(u64, u64), String> {
             lock(&world.ledger).violate(format!("the last life ended as {end:?}"));
         }
     }
+    outbound::plant(None);
     match lock(&world.ledger).violation.take() {
         Some(violation) => Err(format!("{violation}\n{}", world.trace.tail())),
         None => Ok(world.trace.sum()),
@@ -456,7 +467,7 @@ fn whatever_happens_all_mail_comes_to_its_one_end() {
         range.map_or((0, 300), |(from, to)| (from.parse().expect("a number"), to.parse().expect("a number")));
     let mut counts: HashMap<&str, u64> = HashMap::new();
     for seed in from..to {
-        match run(seed, Defect::None) {
+        match run(seed, Wrong::Nothing) {
             Ok((events, _)) => {
                 *counts.entry("events").or_default() += events;
                 let least = counts.entry("least").or_insert(u64::MAX);
@@ -471,6 +482,59 @@ fn whatever_happens_all_mail_comes_to_its_one_end() {
 #[test]
 fn a_world_replays_exactly() {
     for seed in [7, 8] {
-        assert_eq!(run(seed, Defect::None), run(seed, Defect::None));
+        assert_eq!(run(seed, Wrong::Nothing), run(seed, Wrong::Nothing));
     }
+}
+
+/// The first world in which something is seen to be wrong, and what that is.
+fn first_noticed(wrong: Wrong) -> Option<String> {
+    (0..100).find_map(|seed| run(seed, wrong).err())
+}
+
+/// It must be noticed as one of these.
+fn check_noticed(wrong: Wrong, told: &[&str]) {
+    let noticed = first_noticed(wrong).unwrap_or_default();
+    assert!(told.iter().any(|told| noticed.contains(told)), "{wrong:?} was noticed as {noticed:?}");
+}
+
+#[test]
+fn a_drive_that_lies_would_be_noticed() {
+    check_noticed(Wrong::Drive, &["is lost"]);
+}
+
+#[test]
+fn a_result_that_is_not_written_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::ForgetsResults), &["again"]);
+}
+
+#[test]
+fn connections_without_limit_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::IgnoresPlaces), &["connections are open"]);
+}
+
+#[test]
+fn an_attempt_charged_for_waiting_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::ChargesWaiting), &["was charged"]);
+}
+
+#[test]
+fn a_bounce_without_a_verdict_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::BouncesOnOutage), &["without a verdict"]);
+}
+
+#[test]
+fn smuggled_lines_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::LeavesDots), &["letter"]);
+}
+
+#[test]
+fn reports_to_nobody_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::ReportsToNobody), &["nobody", "still queued"]);
+}
+
+#[test]
+fn a_decision_that_is_not_pure_would_be_noticed() {
+    let differs =
+        |seed| run(seed, Wrong::Relay(Defect::ThrowsDice)) != run(seed, Wrong::Relay(Defect::ThrowsDice));
+    assert!((0..20).any(differs));
 }

@@ -30,6 +30,11 @@ impl Trace {
         }
     }
 
+    /// More events, each too small to be told.
+    pub(super) fn count(&self, events: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).events += events;
+    }
+
     /// How many events there were, and what they hash to.
     pub(super) fn sum(&self) -> (u64, u64) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
