@@ -14,8 +14,8 @@ use barid::clock::{Clock, Timestamp};
 use barid::mail::{
     Address, BodyKind, Class, ClientName, Domain, Envelope, MessageId, Recipient, ReversePath,
 };
-use barid::queue::{self, Leased, Leases, PageRequest};
-use barid::store::{Batch, Haste, Key, NewBody, Settings, Store};
+use barid::queue::{self, Leased, Leases, PageRequest, Turns};
+use barid::store::{Batch, Haste, NewBody, Settings, Store};
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use tempfile::TempDir;
@@ -76,12 +76,12 @@ impl Home {
     }
 
     /// Up to `copies_max` copies behind a place in the line, and where the next ones stand.
-    fn page(&self, after: Option<Key>, copies_max: usize, leases: &Leases) -> (Vec<Leased>, Option<Key>) {
+    fn page(&self, turns: Turns, copies_max: usize, leases: &Leases) -> (Vec<Leased>, Turns) {
         let domain = Domain::parse("d.example").expect("a domain");
-        let request = PageRequest { domain, now: NOW, after, copies_max };
+        let request = PageRequest { domain, now: NOW, turns, copies_max, least: Class::Bulk };
         let page = request.read(self.store.reader(), leases).expect("reads");
         assert!(page.damaged.is_empty(), "what was written is read back");
-        (page.leased, page.paged.after)
+        (page.leased, page.turns)
     }
 }
 
@@ -167,7 +167,7 @@ fn settlements(criterion: &mut Criterion, runtime: &Arc<Runtime>) {
             let count = rounds * SETTLED;
             home.enqueue(next_id, count);
             next_id += count;
-            let (delivered, _) = home.page(None, count as usize, &Leases::default());
+            let (delivered, _) = home.page(Turns::default(), count as usize, &Leases::default());
             assert_eq!(delivered.len() as u64, count, "all that was queued is found");
             let started = Clock::System.instant();
             runtime.block_on(settle(&home.store, delivered));
@@ -178,14 +178,14 @@ fn settlements(criterion: &mut Criterion, runtime: &Arc<Runtime>) {
 }
 
 /// A line of many copies, and the place in its middle.
-fn long_line(runtime: &Arc<Runtime>) -> (Home, Option<Key>) {
+fn long_line(runtime: &Arc<Runtime>) -> (Home, Turns) {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let rows = if is_bench { LINE_ROWS } else { LINE_ROWS_IN_TEST };
     let home = Home::new(runtime);
     home.enqueue(1, rows);
     assert_eq!(queue::count(home.store.reader()).expect("counts"), rows);
     let leases = Leases::default();
-    let mut middle = None;
+    let mut middle = Turns::default();
     for _ in 0..rows / 2 / ENQUEUED_AT_ONCE {
         middle = home.page(middle, ENQUEUED_AT_ONCE as usize, &leases).1;
     }
@@ -200,7 +200,7 @@ fn paging(criterion: &mut Criterion, runtime: &Arc<Runtime>) {
     for (place, is_deep) in [("head_of_1M", false), ("middle_of_1M", true)] {
         group.bench_function(place, |bencher| {
             let (home, middle) = line.get_or_init(|| long_line(runtime));
-            let after = if is_deep { middle.clone() } else { None };
+            let after = if is_deep { middle.clone() } else { Turns::default() };
             let leases = Leases::default();
             bencher.iter(|| {
                 let (leased, _) = home.page(black_box(after.clone()), PAGE_COPIES, &leases);

@@ -4,20 +4,32 @@
 //! the next copy costs a session no message to another thread. A place is reserved by a credit before
 //! a row is read; a credit comes back by itself, whatever becomes of the copy.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::ready::Ready;
+use crate::mail::{Class, ClientName};
 use crate::queue::Leased;
+
+/// Places kept for urgent mail in a window that other mail has filled.
+const URGENT_PLACES: usize = 8;
 
 /// A copy with its place.
 pub(super) struct Work {
     pub(super) leased: Leased,
     pub(super) credit: Credit,
+}
+
+impl Work {
+    /// Where it stands in the order of going.
+    fn place(&self) -> (Class, ClientName, u64) {
+        let envelope = &self.leased.queued.envelope;
+        (envelope.class, envelope.client.clone(), envelope.size_octets)
+    }
 }
 
 /// A place in a lane's window, and one among all copies that may be in memory.
@@ -31,7 +43,7 @@ pub(super) type RefillSignal = Box<dyn Fn() + Send + Sync>;
 
 /// The lane.
 pub(super) struct Lane {
-    ready: Mutex<VecDeque<Work>>,
+    ready: Mutex<Ready<Work>>,
     arrived: Notify,
     window_max: usize,
     /// Copies that may be in memory, over all lanes.
@@ -61,6 +73,10 @@ impl Lane {
         })
     }
 
+    fn ready(&self) -> MutexGuard<'_, Ready<Work>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Places that are taken, and those that are free.
     pub(super) fn places(&self) -> (usize, usize) {
         let taken = self.out.load(Ordering::SeqCst);
@@ -75,6 +91,12 @@ impl Lane {
             Credit { lane: self.clone(), _copy: copy }
         };
         copies.map(credit).collect()
+    }
+
+    /// Reserves places for urgent mail, for which a few are kept beyond the window.
+    pub(super) fn reserve_urgent(self: &Arc<Self>) -> Vec<Credit> {
+        let taken = self.out.load(Ordering::SeqCst);
+        self.reserve((self.window_max + URGENT_PLACES).saturating_sub(taken).min(URGENT_PLACES))
     }
 
     /// Lets the next credit that comes back below half the window call for more.
@@ -94,7 +116,12 @@ impl Lane {
             return;
         }
         let count = works.len();
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).extend(works);
+        let mut ready = self.ready();
+        for work in works {
+            let (class, client, octets) = work.place();
+            ready.push(class, &client, octets, work);
+        }
+        drop(ready);
         (0..count).for_each(|_| self.arrived.notify_one());
     }
 
@@ -103,13 +130,14 @@ impl Lane {
         if self.closed.load(Ordering::SeqCst) {
             return;
         }
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).push_front(work);
+        let (class, client, octets) = work.place();
+        self.ready().push_front(class, &client, octets, work);
         self.arrived.notify_one();
     }
 
     /// Takes everything out: the leases end, and the rows wait again.
     pub(super) fn clear(&self) {
-        let works = std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        let works = self.ready().take_all();
         // outside the lock: credits signal as they go
         drop(works);
     }
@@ -121,13 +149,13 @@ impl Lane {
 
     /// Copies that wait, and sessions that wait for one.
     pub(super) fn balance(&self) -> (usize, usize) {
-        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let ready = self.ready().len();
         (ready, self.idle.load(Ordering::SeqCst))
     }
 
     /// The next copy, if there is one.
     pub(super) fn pop(&self) -> Option<Work> {
-        let work = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+        let work = self.ready().pop()?;
         self.taken.fetch_add(1, Ordering::SeqCst);
         Some(work)
     }

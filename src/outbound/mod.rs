@@ -20,6 +20,7 @@ mod lane;
 mod manager;
 mod meters;
 mod path;
+mod ready;
 mod rest;
 mod retry;
 mod route;

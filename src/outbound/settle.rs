@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::mail::{Address, Class, EnhancedStatus};
-    use crate::queue::{Leases, PageRequest};
+    use crate::queue::{Leases, PageRequest, Turns};
     use crate::store::{LossyDisk, MemoryIndex, MemoryLog, Store, WriterSettings};
 
     const NOW: u64 = 1_000_000;
@@ -192,7 +192,7 @@ mod tests {
         let read = |domain: &str| {
             let domain = Domain::parse(domain).expect("a domain");
             let now = Timestamp::from_millis(u64::MAX / 2);
-            PageRequest { domain, now, after: None, copies_max: 10 }
+            PageRequest { domain, now, turns: Turns::default(), copies_max: 10, least: Class::Bulk }
                 .read(store.reader(), &Leases::default())
                 .expect("reads")
                 .leased

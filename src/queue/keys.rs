@@ -49,6 +49,12 @@ fn class_octet(class: Class) -> u8 {
     }
 }
 
+/// The class of a sub-line.
+pub(super) fn class_of(lane: &[u8]) -> Option<Class> {
+    let octet = *lane.first()?;
+    Class::ALL.into_iter().find(|class| class_octet(*class) == octet)
+}
+
 pub(super) fn waiting(queued: &Queued, domain: &Domain) -> Key {
     let Queued { envelope, due, .. } = queued;
     let mut key = line_of(domain);

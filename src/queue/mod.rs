@@ -25,10 +25,10 @@ use bytes::Bytes;
 
 pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
-pub use page::{Leased, Page, PageRequest, Paged, behind_sub_line, earliest_due};
+pub use page::{Leased, Page, PageRequest, SweepPlace, Turns, earliest_due, sweep_piece};
 
 use crate::clock::Timestamp;
-use crate::mail::{ClientName, Domain, Envelope, MessageId};
+use crate::mail::{Class, ClientName, Domain, Envelope, MessageId};
 use crate::store::{Batch, Curfew, Key, NewBody, Op, Reader, StoreError};
 
 /// A copy as it stands in the queue.
@@ -84,7 +84,8 @@ pub fn enqueue(batch: &mut Batch, copies: Vec<(Envelope, Timestamp)>, body: NewB
         let Some(domain) = queued.domain() else { continue };
         batch.insert(keys::message(queued.envelope.id), record::encode(&queued), own);
         batch.insert(keys::waiting(&queued, domain), Bytes::new(), None);
-        batch.alarm_by(alarm_name(domain), due);
+        let is_urgent = queued.envelope.class == Class::Transactional;
+        batch.push(Op::AlarmBy { name: alarm_name(domain), at: due, is_urgent });
         batch.add(keys::domain_count(domain), 1);
         batch.add(keys::client_count(&queued.envelope.client), 1);
     }

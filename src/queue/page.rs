@@ -1,5 +1,10 @@
 //! Reading what is due for a domain, a page at a time, each copy with its lease.
+//!
+//! A domain's line has sub-lines, one for each class and client that has mail in it. Transactional mail
+//! goes before normal, normal before bulk, without starving what comes behind; inside a class clients
+//! take turns by octets.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -7,11 +12,17 @@ use bytes::Bytes;
 use super::lease::{Lease, Leases};
 use super::{Queued, keys, record};
 use crate::clock::Timestamp;
-use crate::mail::{Domain, MessageId};
+use crate::mail::{Class, Domain, MessageId};
 use crate::store::{BodyReader, Key, Reader, StoreError};
 
 /// Rows read from the index at a time.
 const SCAN_ROWS: usize = 128;
+/// Copies read from one sub-line before others have their turn.
+const TURN_COPIES: usize = 8;
+/// Of a page, so much (one part in this many) is kept for less urgent classes.
+const SHARE_OF_OTHERS: usize = 8;
+/// A small message costs a turn as much as one of this size.
+const COST_MIN_OCTETS: u64 = 2048;
 /// Bodies up to this size come with the page; others are read when they are sent.
 const BODY_WITH_PAGE_MAX_OCTETS: u64 = 16 << 10;
 
@@ -22,10 +33,23 @@ pub struct PageRequest {
     pub domain: Domain,
     /// The time.
     pub now: Timestamp,
-    /// Where the last page ended; from the start of the line where there was none.
-    pub after: Option<Key>,
+    /// How far this lap has come, and whose turn it is.
+    pub turns: Turns,
     /// How many copies at most.
     pub copies_max: usize,
+    /// Only mail that is at least so urgent.
+    pub least: Class,
+}
+
+/// How far the sub-lines of a domain were read in this lap, and what each had of the turns so far.
+#[derive(Clone, Debug, Default)]
+pub struct Turns(BTreeMap<Box<[u8]>, Turn>);
+
+#[derive(Clone, Debug, Default)]
+struct Turn {
+    after: Option<Key>,
+    is_read: bool,
+    served_octets: u64,
 }
 
 /// A copy to be tried, with the right to do so.
@@ -42,50 +66,149 @@ pub struct Leased {
 /// One page.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Copies that are due.
+    /// Copies that are due, in the order in which they should go.
     pub leased: Vec<Leased>,
     /// Copies that cannot be sent because they are damaged.
     pub damaged: Vec<(Leased, StoreError)>,
     /// Waiting rows whose envelope does not read, by key.
     pub unreadable: Vec<(Key, StoreError)>,
-    /// What else is known.
-    pub paged: Paged,
-}
-
-/// How far a page went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Paged {
-    /// Where the next page begins; `None` when the end of the line was reached.
-    pub after: Option<Key>,
+    /// How far the lap has come.
+    pub turns: Turns,
+    /// Whether everything that is due has been seen in this lap.
+    pub is_end: bool,
     /// The earliest due that lies in the future, as far as this page saw.
     pub next_due: Option<Timestamp>,
 }
 
+/// A sub-line, by the first of its rows.
+struct SubLine {
+    /// Class and client, as they stand in the key.
+    lane: Box<[u8]>,
+    first_due: Timestamp,
+}
+
+impl Turns {
+    /// Begins a new lap: all sub-lines are read from their heads again; what each was served stays known.
+    pub fn new_lap(&mut self) {
+        let least = self.0.values().map(|turn| turn.served_octets).min().unwrap_or(0);
+        for turn in self.0.values_mut() {
+            *turn = Turn { served_octets: turn.served_octets - least, ..Turn::default() };
+        }
+    }
+
+    /// Knows the sub-lines that there are, and no others. A new one has no claim for the time before.
+    fn update(&mut self, lines: &[SubLine]) {
+        let mut old = std::mem::take(&mut self.0);
+        for line in lines {
+            let least = || self.least_served(&line.lane);
+            let turn = old.remove(&line.lane);
+            let turn = turn.unwrap_or_else(|| Turn { served_octets: least(), ..Turn::default() });
+            self.0.insert(line.lane.clone(), turn);
+        }
+    }
+
+    fn least_served(&self, lane: &[u8]) -> u64 {
+        let of_class = self.0.iter().filter(|(other, _)| other.first() == lane.first());
+        of_class.map(|(_, turn)| turn.served_octets).min().unwrap_or(0)
+    }
+
+    /// Whose turn it is among those of a class that have more.
+    fn next_of(&self, class: Class) -> Option<Box<[u8]>> {
+        let open = self.0.iter().filter(|(lane, turn)| !turn.is_read && keys::class_of(lane) == Some(class));
+        open.min_by_key(|(_, turn)| turn.served_octets).map(|(lane, _)| lane.clone())
+    }
+
+    fn open_lines(&self) -> usize {
+        self.0.values().filter(|turn| !turn.is_read).count()
+    }
+}
+
 impl PageRequest {
     /// Reads the page. Blocking: for a reader thread.
-    pub fn read(&self, reader: &Reader, leases: &Leases) -> Result<Page, StoreError> {
-        let line = keys::line_of(&self.domain);
-        let end = [&line[..line.len() - 1], &[1]].concat();
+    pub fn read(mut self, reader: &Reader, leases: &Leases) -> Result<Page, StoreError> {
+        let lines = sub_lines(reader, &self.domain)?;
+        self.turns.update(&lines);
         let mut page = Page::default();
-        let mut from = self.after.clone().unwrap_or_else(|| line.clone().into());
+        for line in lines.iter().filter(|line| line.first_due > self.now) {
+            page.next_due = earlier(page.next_due, line.first_due);
+        }
+        let least = self.least;
+        let wanted = || Class::ALL.into_iter().filter(move |class| *class <= least);
+        for class in wanted() {
+            let is_alone =
+                wanted().filter(|other| *other > class).all(|other| self.turns.next_of(other).is_none());
+            let kept = if is_alone { 0 } else { self.copies_max.div_ceil(SHARE_OF_OTHERS) };
+            let limit = self.copies_max.saturating_sub(kept).max(page.leased.len() + 1).min(self.copies_max);
+            self.read_class(reader, leases, class, limit, &mut page)?;
+        }
+        page.is_end = self.turns.open_lines() == 0;
+        page.turns = self.turns;
+        Ok(page)
+    }
+
+    fn read_class(
+        &mut self,
+        reader: &Reader,
+        leases: &Leases,
+        class: Class,
+        limit: usize,
+        page: &mut Page,
+    ) -> Result<(), StoreError> {
+        while page.leased.len() < limit
+            && let Some(lane) = self.turns.next_of(class)
+        {
+            let turn = self.turns.0.get(&lane).cloned().unwrap_or_default();
+            let left = limit - page.leased.len();
+            let is_only = self.turns.open_lines() == 1;
+            let chunk = Chunk {
+                domain: &self.domain,
+                lane: &lane,
+                now: self.now,
+                after: turn.after,
+                copies_max: if is_only { left } else { left.min(TURN_COPIES) },
+            };
+            let before = page.leased.len();
+            let after = chunk.read(reader, leases, page)?;
+            let cost = |leased: &Leased| leased.queued.envelope.size_octets.max(COST_MIN_OCTETS);
+            let served = page.leased[before..].iter().map(cost).sum::<u64>();
+            let served_octets = turn.served_octets.saturating_add(served);
+            self.turns.0.insert(lane, Turn { is_read: after.is_none(), after, served_octets });
+        }
+        Ok(())
+    }
+}
+
+/// A piece of one sub-line.
+struct Chunk<'a> {
+    domain: &'a Domain,
+    lane: &'a [u8],
+    now: Timestamp,
+    after: Option<Key>,
+    copies_max: usize,
+}
+
+impl Chunk<'_> {
+    /// Adds what is due to the page; gives where the next chunk begins, or nothing at the end.
+    fn read(self, reader: &Reader, leases: &Leases, page: &mut Page) -> Result<Option<Key>, StoreError> {
+        let line = keys::line_of(self.domain);
+        let (start, end) = ([&line, self.lane, &[0]].concat(), [&line, self.lane, &[1]].concat());
+        let mut from = self.after.unwrap_or_else(|| start.into());
+        let before = page.leased.len();
         loop {
             let rows = reader.scan(Bound::Excluded(&from), &end, SCAN_ROWS.min(self.copies_max + 32))?;
-            let Some((last, _)) = rows.last() else { return Ok(page) };
-            let mut next_from = last.clone();
+            let Some((last, _)) = rows.last() else { return Ok(None) };
+            let next_from = last.clone();
             for (key, _) in rows {
                 let Some(place) = keys::place(&key, &line) else { continue };
                 if place.due > self.now {
-                    // nothing more in this sub-line: on to the next one
-                    page.paged.next_due = earlier(page.paged.next_due, place.due);
-                    next_from = [&line, place.lane, &[1]].concat().into();
-                    break;
+                    page.next_due = earlier(page.next_due, place.due);
+                    return Ok(None);
                 }
                 if let Some(lease) = leases.take(place.id) {
-                    take(reader, &key, &place, lease, &mut page)?;
+                    take(reader, &key, &place, lease, page)?;
                 }
-                if page.leased.len() >= self.copies_max {
-                    page.paged.after = Some(key);
-                    return Ok(page);
+                if page.leased.len() - before >= self.copies_max {
+                    return Ok(Some(key));
                 }
             }
             from = next_from;
@@ -93,13 +216,54 @@ impl PageRequest {
     }
 }
 
-/// Where the sub-line (class and client) of a waiting row's key ends.
-pub fn behind_sub_line(domain: &Domain, key: &Key) -> Key {
+/// The sub-lines of a domain, each found by one look.
+fn sub_lines(reader: &Reader, domain: &Domain) -> Result<Vec<SubLine>, StoreError> {
     let line = keys::line_of(domain);
-    match keys::place(key, &line) {
-        Some(place) => [&line, place.lane, &[1]].concat().into(),
-        None => key.clone(),
+    let end = [&line[..line.len() - 1], &[1]].concat();
+    let (mut from, mut lines) = (line.clone(), Vec::new());
+    loop {
+        let rows = reader.scan(Bound::Excluded(&from), &end, 1)?;
+        let Some((key, _)) = rows.first() else { return Ok(lines) };
+        let Some(place) = keys::place(key, &line) else {
+            return Err(StoreError::Damaged("a waiting row's key".into()));
+        };
+        from = [&line, place.lane, &[1]].concat();
+        lines.push(SubLine { lane: place.lane.into(), first_due: place.due });
     }
+}
+
+/// Visits what is due for a domain and satisfies `is_wanted`, up to `copies_max` in each piece: leases it,
+/// and reads on while pieces hold any. What came later expires later: behind a piece without any there is
+/// none in the sub-line.
+pub fn sweep_piece(
+    reader: &Reader,
+    leases: &Leases,
+    (domain, now): (&Domain, Timestamp),
+    place: &mut SweepPlace,
+    (copies_max, is_wanted): (usize, &dyn Fn(&Queued) -> bool),
+) -> Result<Option<Page>, StoreError> {
+    for line in sub_lines(reader, domain)? {
+        if place.done.contains(&line.lane) {
+            continue;
+        }
+        let mut page = Page::default();
+        let chunk = Chunk { domain, lane: &line.lane, now, after: place.after.take(), copies_max };
+        let after = chunk.read(reader, leases, &mut page)?;
+        page.leased.retain(|leased| is_wanted(&leased.queued));
+        match after {
+            Some(after) if !page.leased.is_empty() => place.after = Some(after),
+            _ => _ = place.done.insert(line.lane),
+        }
+        return Ok(Some(page));
+    }
+    Ok(None)
+}
+
+/// How far a sweep has come.
+#[derive(Clone, Debug, Default)]
+pub struct SweepPlace {
+    done: BTreeSet<Box<[u8]>>,
+    after: Option<Key>,
 }
 
 fn earlier(known: Option<Timestamp>, due: Timestamp) -> Option<Timestamp> {
@@ -148,18 +312,7 @@ fn take(
 
 /// The earliest due of a domain's rows, leased ones too.
 pub fn earliest_due(reader: &Reader, domain: &Domain) -> Result<Option<Timestamp>, StoreError> {
-    let line = keys::line_of(domain);
-    let end = [&line[..line.len() - 1], &[1]].concat();
-    let (mut from, mut earliest) = (line.clone(), None);
-    loop {
-        let rows = reader.scan(Bound::Excluded(&from), &end, 1)?;
-        let Some((key, _)) = rows.first() else { return Ok(earliest) };
-        let Some(place) = keys::place(key, &line) else {
-            return Err(StoreError::Damaged("a waiting row's key".into()));
-        };
-        earliest = earlier(earliest, place.due);
-        from = [&line, place.lane, &[1]].concat();
-    }
+    Ok(sub_lines(reader, domain)?.iter().map(|line| line.first_due).min())
 }
 
 pub(super) fn browse(
@@ -224,9 +377,9 @@ mod tests {
         Queued { shared_body: None, ..template }
     }
 
-    fn request(now: u64, after: Option<Key>, copies_max: usize) -> PageRequest {
+    fn request(now: u64, turns: Turns, copies_max: usize) -> PageRequest {
         let domain = Domain::parse("d.example").expect("a domain");
-        PageRequest { domain, now: Timestamp::from_millis(now), after, copies_max }
+        PageRequest { domain, now: Timestamp::from_millis(now), turns, copies_max, least: Class::Bulk }
     }
 
     fn ids(page: &Page) -> Vec<u64> {
@@ -248,16 +401,15 @@ mod tests {
                 store.commit(batch).await.expect("commits");
             }
             let leases = Leases::default();
-            let first = request(50, None, 1).read(store.reader(), &leases).expect("reads");
+            let first = request(50, Turns::default(), 1).read(store.reader(), &leases).expect("reads");
             assert_eq!(ids(&first), [2]);
             assert_eq!(first.leased[0].body.as_deref(), Some(b"body of 2".as_slice()));
-            let second =
-                request(50, first.paged.after.clone(), 10).read(store.reader(), &leases).expect("reads");
-            assert_eq!((ids(&second), second.paged.next_due), (vec![1], Some(Timestamp::from_millis(99))));
-            let again = request(50, None, 10).read(store.reader(), &leases).expect("reads");
+            let second = request(50, first.turns.clone(), 10).read(store.reader(), &leases).expect("reads");
+            assert_eq!((ids(&second), second.next_due), (vec![1], Some(Timestamp::from_millis(99))));
+            let again = request(50, Turns::default(), 10).read(store.reader(), &leases).expect("reads");
             assert_eq!(ids(&again), [] as [u64; 0], "all leased");
             drop((first, second));
-            let free = request(50, None, 10).read(store.reader(), &leases).expect("reads");
+            let free = request(50, Turns::default(), 10).read(store.reader(), &leases).expect("reads");
             assert_eq!(ids(&free), [2, 1]);
         }
     }
@@ -274,9 +426,9 @@ mod tests {
         super::super::reschedule(&mut batch, &two, two.envelope.clone(), Timestamp::from_millis(70));
         store.commit(batch).await.expect("commits");
         let leases = Leases::default();
-        let page = request(50, None, 10).read(store.reader(), &leases).expect("reads");
-        assert_eq!((ids(&page), page.paged.next_due), (vec![], Some(Timestamp::from_millis(70))));
-        let page = request(70, None, 10).read(store.reader(), &leases).expect("reads");
+        let page = request(50, Turns::default(), 10).read(store.reader(), &leases).expect("reads");
+        assert_eq!((ids(&page), page.next_due), (vec![], Some(Timestamp::from_millis(70))));
+        let page = request(70, Turns::default(), 10).read(store.reader(), &leases).expect("reads");
         assert_eq!(ids(&page), [2]);
         assert_eq!(super::super::count(store.reader()).expect("counts"), 1);
     }
@@ -289,7 +441,7 @@ mod tests {
         let copies = vec![(a.envelope, a.due), (b.envelope, b.due)];
         super::super::enqueue(&mut batch, copies, NewBody::Octets(Bytes::from_static(b"shared")), a.expires);
         store.commit(batch).await.expect("commits");
-        let page = request(50, None, 10).read(store.reader(), &Leases::default()).expect("reads");
+        let page = request(50, Turns::default(), 10).read(store.reader(), &Leases::default()).expect("reads");
         let first = &page.leased[0];
         assert_eq!(first.body.as_deref(), Some(b"shared".as_slice()));
         let owner = first.queued.body_key();

@@ -34,6 +34,17 @@ pub struct Curfew {
     pub until: Timestamp,
 }
 
+/// An alarm that was set or touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rung {
+    /// Whose.
+    pub name: Bytes,
+    /// When there is something to do.
+    pub at: Timestamp,
+    /// Whether somebody is waiting for it.
+    pub is_urgent: bool,
+}
+
 /// An alarm as its row has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Alarm {
@@ -66,14 +77,19 @@ impl Alarm {
 
 impl Resolver<'_> {
     /// Lets an alarm ring at `at` or earlier; under a curfew no earlier than that allows.
-    pub(super) fn alarm_by(&mut self, name: &Bytes, at: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn alarm_by(
+        &mut self,
+        name: &Bytes,
+        at: Timestamp,
+        is_urgent: bool,
+    ) -> Result<(), StoreError> {
         let set = self.alarm(name)?;
         let under = self.in_force(set.as_ref().and_then(|set| set.under.clone()))?;
         let at = under.as_ref().map_or(at, |curfew| at.max(curfew.until));
         let rings = set.as_ref().map_or(at, |set| set.at.min(at));
         let new = Alarm { at: rings, touched: self.seq, under };
         self.write_alarm(name, set, Some(new))?;
-        self.alarms.push((name.clone(), at));
+        self.alarms.push(Rung { name: name.clone(), at, is_urgent });
         Ok(())
     }
 
@@ -114,7 +130,7 @@ impl Resolver<'_> {
         }
         let new = Alarm { at: set.at.min(at), touched: self.seq, under: None };
         self.write_alarm(name, Some(set), Some(new))?;
-        self.alarms.push((name.clone(), at));
+        self.alarms.push(Rung { name: name.clone(), at, is_urgent: false });
         Ok(())
     }
 

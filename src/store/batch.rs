@@ -68,6 +68,8 @@ pub enum Op {
         name: Bytes,
         /// The latest time at which it rings.
         at: Timestamp,
+        /// Whether somebody is waiting: told to who hears alarms, and forgotten.
+        is_urgent: bool,
     },
     /// Sets the alarm `name` to `to` (or off), unless it was touched after the group `seen`: whoever
     /// moves an alarm must have seen everything that was asked of it.
@@ -148,7 +150,7 @@ impl Batch {
 
     /// Lets an alarm ring at `at` or earlier.
     pub fn alarm_by(&mut self, name: impl Into<Bytes>, at: Timestamp) -> &mut Self {
-        self.push(Op::AlarmBy { name: name.into(), at })
+        self.push(Op::AlarmBy { name: name.into(), at, is_urgent: false })
     }
 
     /// Whether there is nothing in it.

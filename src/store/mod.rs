@@ -51,10 +51,9 @@ mod stepped;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-pub use alarm::{Curfew, curfew_key};
+pub use alarm::{Curfew, Rung, curfew_key};
 pub use batch::{Batch, Haste, NewBody, Op};
 pub use body::BodyFile;
 pub use desk::Done;
@@ -70,7 +69,7 @@ pub use segments::{SegmentLog, SegmentSettings};
 pub use sled_index::SledIndex;
 pub use writer::WriterSettings;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use desk::{Desk, Submission};
 use threads::{READS_MAX, REQUESTS_MAX, Threads};
 use writer::Writer;
@@ -79,7 +78,7 @@ use writer::Writer;
 pub const BODY_IN_LOG_MAX_OCTETS: usize = 128 << 10;
 
 /// Told, on the writer's thread, of the alarms that a durable group set or touched. Must not block.
-pub type AlarmSink = Box<dyn Fn(&[(Bytes, Timestamp)]) + Send>;
+pub type AlarmSink = Box<dyn Fn(&[Rung]) + Send>;
 
 /// The sizes of the store's parts.
 #[derive(Clone, Copy, Debug)]

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::alarm::Rung;
 use super::batch::{Batch, NewBody, Op};
 use super::error::StoreError;
 use super::index::Index;
 use super::memtable::{Known, View};
 use super::row::{Blob, Key, Row};
-use crate::clock::Timestamp;
 
 /// What one group will leave under one key.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) struct Resolver<'a> {
     pub(super) seq: u64,
     pub(super) rows: BTreeMap<Key, Pending>,
     /// Alarms that were set or touched.
-    pub(super) alarms: Vec<(Bytes, Timestamp)>,
+    pub(super) alarms: Vec<Rung>,
     /// Whether a body file came in, so that its directory must be synced.
     pub(super) has_new_file: bool,
 }
@@ -71,7 +71,7 @@ impl<'a> Resolver<'a> {
             Op::Put { key, value } => self.put(key, value.clone())?,
             Op::Delete { key } => self.delete(key)?,
             Op::Add { key, delta } => self.count(key, *delta)?,
-            Op::AlarmBy { name, at } => self.alarm_by(name, *at)?,
+            Op::AlarmBy { name, at, is_urgent } => self.alarm_by(name, *at, *is_urgent)?,
             Op::AlarmMove { name, seen, to, under } => self.alarm_move(name, *seen, *to, under.as_ref())?,
             Op::AlarmLift { name, curfew, at } => self.alarm_lift(name, curfew, *at)?,
             Op::Rehome { key, from, body } => self.rehome(key, *from, body.as_ref())?,

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use super::alarm::Rung;
 use super::batch::Batch;
 use super::body;
 use super::disk::Disk;
@@ -19,7 +20,6 @@ use super::log::{Log, LoggedGroup, Replayed, SegmentSize};
 use super::memtable::{Known, Memtable, Slot, View};
 use super::resolve::{Body, Pending, Resolver};
 use super::row::{Blob, Key, Position, Row};
-use crate::clock::Timestamp;
 
 /// A batch may take this much in the log; far below what one group may.
 pub(super) const BATCH_MAX_OCTETS: usize = 16 << 20;
@@ -59,7 +59,7 @@ impl Default for WriterSettings {
 pub(super) struct Committed {
     pub(super) seq: u64,
     /// Alarms that were set or touched.
-    pub(super) alarms: Vec<(Bytes, Timestamp)>,
+    pub(super) alarms: Vec<Rung>,
     /// What it took in the log.
     pub(super) octets: u64,
 }

@@ -6,31 +6,49 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 
 use super::core::{Block, Blocker, Core, Effect, Event};
 use crate::clock::Timestamp;
-use crate::mail::{Domain, Reply};
+use crate::mail::{Class, Domain, Reply};
 use crate::net::RouteError;
 use crate::outbound::Deps;
 use crate::outbound::lane::{Credit, Work};
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::meters::Meters;
-use crate::outbound::path::{AskCredits, PathHandle, Pushed};
+use crate::outbound::path::{AskCredits, AskUrgently, PathHandle, Pushed};
 use crate::outbound::rest;
 use crate::outbound::route::{self, Route};
 use crate::outbound::session::{conclude, hold_damaged, unreached};
-use crate::queue::{self, Destination, Leased, PageRequest, Paged, Rest};
-use crate::store::{Batch, Haste, Key, StoreError};
+use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
+use crate::store::{Batch, Haste, StoreError};
 
 /// Copies looked at in one piece of a sweep.
 const SWEEP_COPIES: usize = 200;
 
-/// Mail may be due at this time.
+/// Mail may be due at this time; whether somebody waits for it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(in crate::outbound) struct Wake(pub(in crate::outbound) Timestamp);
+pub(in crate::outbound) struct Wake {
+    pub(in crate::outbound) at: Timestamp,
+    pub(in crate::outbound) is_urgent: bool,
+}
 
 /// The path lets copies in.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(in crate::outbound) struct Credits(pub(in crate::outbound) Vec<Credit>);
+
+/// Places for urgent mail, or none.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct UrgentCredits(pub(in crate::outbound) Vec<Credit>);
+
+/// Urgent mail has been read.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct UrgentRead;
+
+/// A page was read: how far the lap has come, and what that means.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct PageRead(Turns, Event);
 
 /// The path is down.
 #[derive(Message)]
@@ -76,6 +94,10 @@ pub(in crate::outbound) struct DomainActor {
     route: Option<Route>,
     path: Option<PathHandle>,
     credits: Vec<Credit>,
+    /// How far this lap has come, and whose turn it is.
+    turns: Turns,
+    /// Whether urgent mail is looked for, and whether more of it came since.
+    urgent: (bool, bool),
     /// Whether the manager let it go.
     is_released: bool,
 }
@@ -92,8 +114,18 @@ impl DomainActor {
     /// Starts a domain on the current arbiter.
     pub(in crate::outbound) fn start(deps: Arc<Deps>, domain: Domain, manager: ManagerPort) -> DomainHandle {
         let core = Core::new(deps.settings.retry.clone(), deps.clock.now());
-        let (route, path, credits) = (None, None, Vec::new());
-        let actor = DomainActor { core, domain, deps, manager, route, path, credits, is_released: false };
+        let actor = DomainActor {
+            core,
+            domain,
+            deps,
+            manager,
+            route: None,
+            path: None,
+            credits: Vec::new(),
+            turns: Turns::default(),
+            urgent: (false, false),
+            is_released: false,
+        };
         Actor::start(actor)
     }
 
@@ -110,11 +142,11 @@ impl DomainActor {
         match effect {
             Effect::Resolve => {
                 self.path = None;
-                guard(me, Event::PageFailed, async move { Routed(resolve(&deps, &domain).await) });
+                guard(me, Happened(Event::PageFailed), async move { Routed(resolve(&deps, &domain).await) });
             }
             Effect::Ask => self.ask(context),
-            Effect::Page(after) => self.page(after, context),
-            Effect::Sweep { everything } => guard(me, Event::Swept, async move {
+            Effect::Page { is_new_lap } => self.page(is_new_lap, context),
+            Effect::Sweep { everything } => guard(me, Happened(Event::Swept), async move {
                 if let Err(error) = sweep(&deps, &domain, everything).await {
                     tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
                 }
@@ -122,7 +154,7 @@ impl DomainActor {
             }),
             Effect::MoveAlarm(block) => {
                 let site = self.route.as_ref().map(Route::destination);
-                guard(me, Event::AlarmMoved, async move {
+                guard(me, Happened(Event::AlarmMoved), async move {
                     if let Err(error) = move_alarm(&deps, &domain, block, site).await {
                         // too early an alarm costs one look; none is ever too late
                         tracing::warn!(event = "alarm_not_moved", domain = %domain, error = %error);
@@ -151,28 +183,61 @@ impl DomainActor {
         }
     }
 
-    fn page(&mut self, after: Option<Key>, context: &mut Context<Self>) {
+    fn page(&mut self, is_new_lap: bool, context: &mut Context<Self>) {
         let Some(path) = self.path.clone() else { return self.happen(Event::PathLost, context) };
-        let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
-        let credits = std::mem::take(&mut self.credits);
-        guard(me, Event::PageFailed, async move {
-            let request = PageRequest { domain, now: deps.clock.now(), after, copies_max: credits.len() };
-            Happened(match page(&deps, request, credits, &path).await {
-                Ok(paged) => Event::Paged(paged),
+        if is_new_lap {
+            self.turns.new_lap();
+        }
+        let turns = std::mem::take(&mut self.turns);
+        let request = self.request(turns, Class::Bulk, self.credits.len());
+        let (deps, credits) = (self.deps.clone(), std::mem::take(&mut self.credits));
+        guard(context.address(), Happened(Event::PageFailed), async move {
+            match page(&deps, request, credits, &path).await {
+                Ok((turns, is_end, next_due)) => PageRead(turns, Event::Paged { is_end, next_due }),
                 Err(error) => {
                     tracing::error!(event = "page_failed", error = %error);
-                    Event::PageFailed
+                    PageRead(Turns::default(), Event::PageFailed)
                 }
-            })
+            }
+        });
+    }
+
+    fn request(&self, turns: Turns, least: Class, copies_max: usize) -> PageRequest {
+        PageRequest { domain: self.domain.clone(), now: self.deps.clock.now(), turns, copies_max, least }
+    }
+
+    /// Urgent mail came, while other mail is on its way to the path or waits for places there.
+    fn look_for_urgent(&mut self, context: &mut Context<Self>) {
+        let Some(path) = self.path.as_ref().filter(|_| self.core.is_feeding()) else { return };
+        if std::mem::replace(&mut self.urgent, (true, true)).0 {
+            return;
+        }
+        self.urgent = (true, false);
+        path.do_send(AskUrgently(context.address().recipient()));
+    }
+
+    fn page_urgent(&mut self, credits: Vec<Credit>, context: &mut Context<Self>) {
+        let (true, Some(path)) = (!credits.is_empty(), self.path.clone()) else {
+            return self.urgent = (false, false);
+        };
+        let request = self.request(Turns::default(), Class::Transactional, credits.len());
+        let deps = self.deps.clone();
+        guard(context.address(), UrgentRead, async move {
+            if let Err(error) = page(&deps, request, credits, &path).await {
+                // it is found in its turn
+                tracing::error!(event = "page_failed", error = %error);
+            }
+            UrgentRead
         });
     }
 }
 
 /// Runs a task that ends in telling the actor something; should it panic, the actor hears `otherwise`.
-fn guard<M>(me: Addr<DomainActor>, otherwise: Event, task: impl Future<Output = M> + Send + 'static)
+fn guard<M, O>(me: Addr<DomainActor>, otherwise: O, task: impl Future<Output = M> + Send + 'static)
 where
     M: Message<Result = ()> + Send + 'static,
-    DomainActor: Handler<M>,
+    O: Message<Result = ()> + Send + 'static,
+    DomainActor: Handler<M> + Handler<O>,
 {
     let mut debt = Debt(Some((me, otherwise)));
     tokio::spawn(async move {
@@ -184,12 +249,19 @@ where
 }
 
 /// An answer that is owed to the actor, and is given on whatever way the task ends.
-struct Debt(Option<(Addr<DomainActor>, Event)>);
+struct Debt<O>(Option<(Addr<DomainActor>, O)>)
+where
+    O: Message<Result = ()> + Send + 'static,
+    DomainActor: Handler<O>;
 
-impl Drop for Debt {
+impl<O> Drop for Debt<O>
+where
+    O: Message<Result = ()> + Send + 'static,
+    DomainActor: Handler<O>,
+{
     fn drop(&mut self) {
         if let Some((me, otherwise)) = self.0.take() {
-            me.do_send(Happened(otherwise));
+            me.do_send(otherwise);
         }
     }
 }
@@ -200,7 +272,7 @@ async fn page(
     request: PageRequest,
     credits: Vec<Credit>,
     path: &PathHandle,
-) -> Result<Paged, StoreError> {
+) -> Result<(Turns, bool, Option<Timestamp>), StoreError> {
     let leases = deps.leases.clone();
     let page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
     for (leased, error) in page.damaged {
@@ -217,33 +289,31 @@ async fn page(
     if !works.is_empty() {
         path.do_send(Pushed(works));
     }
-    Ok(page.paged)
+    Ok((page.turns, page.is_end, page.next_due))
 }
 
 /// Settles what is due and past its time, as nothing can be sent; everything where the domain takes no
 /// mail at all.
 async fn sweep(deps: &Deps, domain: &Domain, everything: Option<RouteError>) -> Result<(), StoreError> {
-    let meters = Meters::default();
-    let mut after = None;
+    let (meters, mut place) = (Meters::default(), SweepPlace::default());
     loop {
-        let now = deps.clock.now();
-        let request = PageRequest { domain: domain.clone(), now, after, copies_max: SWEEP_COPIES };
-        let leases = deps.leases.clone();
-        let page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
-        let is_over = |leased: &Leased| everything.is_some() || now >= leased.queued.expires;
-        let found = page.leased.iter().any(is_over);
-        for leased in page.leased.into_iter().filter(is_over) {
+        let (of, leases, now, all) =
+            (domain.clone(), deps.leases.clone(), deps.clock.now(), everything.is_some());
+        let read = deps.store.read(move |reader| {
+            let is_over = |queued: &Queued| all || now >= queued.expires;
+            let wanted = (SWEEP_COPIES, &is_over as &dyn Fn(&Queued) -> bool);
+            let piece = queue::sweep_piece(reader, &leases, (&of, now), &mut place, wanted)?;
+            Ok((piece, place))
+        });
+        let (piece, gone_on) = read.await?;
+        place = gone_on;
+        let Some(piece) = piece else { return Ok(()) };
+        for leased in piece.leased {
             let reply = no_way(everything.as_ref());
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
             conclude(deps, &meters, leased, &verdicts, None, content.as_deref()).await;
         }
-        // what was accepted later expires later: behind a page without any, only other sub-lines count
-        after = match page.paged.after {
-            None => return Ok(()),
-            Some(key) if found => Some(key),
-            Some(key) => Some(queue::behind_sub_line(domain, &key)),
-        };
     }
 }
 
@@ -317,7 +387,38 @@ impl Handler<Wake> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, wake: Wake, context: &mut Self::Context) {
-        self.happen(Event::Woken(wake.0), context);
+        self.happen(Event::Woken(wake.at), context);
+        if wake.is_urgent {
+            self.look_for_urgent(context);
+        }
+    }
+}
+
+impl Handler<UrgentCredits> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, credits: UrgentCredits, context: &mut Self::Context) {
+        self.page_urgent(credits.0, context);
+    }
+}
+
+impl Handler<UrgentRead> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: UrgentRead, context: &mut Self::Context) {
+        let (_, came_meanwhile) = std::mem::take(&mut self.urgent);
+        if came_meanwhile {
+            self.look_for_urgent(context);
+        }
+    }
+}
+
+impl Handler<PageRead> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, read: PageRead, context: &mut Self::Context) {
+        self.turns = read.0;
+        self.happen(read.1, context);
     }
 }
 

@@ -8,8 +8,6 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::net::RouteError;
 use crate::outbound::retry::RetrySchedule;
-use crate::queue::Paged;
-use crate::store::Key;
 
 /// A domain with nothing due is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(5);
@@ -34,7 +32,12 @@ pub(super) enum Event {
     /// The path is gone.
     PathLost,
     /// A page was read and handed on.
-    Paged(Paged),
+    Paged {
+        /// Whether everything that is due has been seen in this lap.
+        is_end: bool,
+        /// The earliest due that lies in the future, as far as the page saw.
+        next_due: Option<Timestamp>,
+    },
     /// Reading failed.
     PageFailed,
     /// Mail that is past its time, or goes nowhere, has been settled.
@@ -52,8 +55,8 @@ pub(super) enum Effect {
     Resolve,
     /// Asks the path for credits.
     Ask,
-    /// Reads a page from here on, against the credits it has.
-    Page(Option<Key>),
+    /// Reads a page against the credits it has; the first of a new lap, or one that goes on.
+    Page { is_new_lap: bool },
     /// Settles what is past its time; everything, where the domain takes no mail.
     Sweep { everything: Option<RouteError> },
     /// Sets the alarm to the earliest due, or behind what the domain waits for.
@@ -99,7 +102,8 @@ pub(super) struct Core {
     more: bool,
     /// Whether mail came in behind the back of the sweep under way.
     woken: bool,
-    after: Option<Key>,
+    /// Whether a lap has begun and not come to its end.
+    is_mid_lap: bool,
     next_due: Option<Timestamp>,
     routed_at: Option<Timestamp>,
     block: Option<Block>,
@@ -118,7 +122,7 @@ impl Core {
             doing: Doing::Nothing,
             more: true,
             woken: false,
-            after: None,
+            is_mid_lap: false,
             next_due: None,
             routed_at: None,
             block: None,
@@ -147,7 +151,7 @@ impl Core {
             }
             Event::Credited(credits) if credits > 0 => {
                 self.doing = Doing::Paging;
-                return vec![Effect::Page(self.after.clone())];
+                return vec![Effect::Page { is_new_lap: !self.is_mid_lap }];
             }
             Event::Credited(_) => self.doing = Doing::Nothing,
             Event::PageFailed => {
@@ -162,7 +166,7 @@ impl Core {
                 }
                 self.block(until, Blocker::Path, None);
             }
-            Event::Paged(paged) => self.paged(now, paged),
+            Event::Paged { is_end, next_due } => self.paged(now, is_end, next_due),
             Event::Swept => {
                 self.doing = Doing::MovingAlarm;
                 return vec![Effect::MoveAlarm(self.block)];
@@ -180,7 +184,7 @@ impl Core {
 
     fn unblock(&mut self) {
         (self.block, self.is_silent) = (None, false);
-        (self.more, self.after) = (true, None);
+        (self.more, self.is_mid_lap) = (true, false);
     }
 
     fn alarm_moved(&mut self) {
@@ -191,15 +195,15 @@ impl Core {
         }
     }
 
-    fn paged(&mut self, now: Timestamp, paged: Paged) {
+    fn paged(&mut self, now: Timestamp, is_end: bool, next_due: Option<Timestamp>) {
         self.doing = Doing::Nothing;
         self.last_active = now;
-        self.after = paged.after;
+        self.is_mid_lap = !is_end;
         // what was put off while the page was read, or seen on the pages before, is known already
         let later = self.next_due.filter(|due| *due > now);
-        self.next_due = later.into_iter().chain(paged.next_due).min();
-        if self.after.is_none() {
-            // the end of the line: once more from its head, if mail came meanwhile
+        self.next_due = later.into_iter().chain(next_due).min();
+        if is_end {
+            // once more from the heads, if mail came meanwhile
             self.more = std::mem::take(&mut self.woken);
         }
     }
@@ -235,7 +239,7 @@ impl Core {
         if !self.more || self.block.is_some() {
             return Vec::new();
         }
-        if self.after.is_none() {
+        if !self.is_mid_lap {
             self.woken = false;
         }
         let is_fresh = self.routed_at.is_some_and(|at| now.since(at) < ROUTE_FRESH_FOR);
@@ -248,6 +252,11 @@ impl Core {
     /// Whether mail came after the domain asked to be let go.
     pub(super) fn is_needed_again(&self) -> bool {
         self.woken
+    }
+
+    /// Whether there is mail on its way to the path, so that urgent mail would wait behind it.
+    pub(super) fn is_feeding(&self) -> bool {
+        matches!(self.doing, Doing::Asking | Doing::Paging)
     }
 
     /// Whether an answer of the path is owed.
@@ -276,7 +285,7 @@ mod tests {
     }
 
     fn end(next_due: Option<u64>) -> Event {
-        Event::Paged(Paged { after: None, next_due: next_due.map(at) })
+        Event::Paged { is_end: true, next_due: next_due.map(at) }
     }
 
     fn moved_alarm(until: u64, by: Blocker) -> Effect {
@@ -285,15 +294,14 @@ mod tests {
 
     #[test]
     fn from_waking_to_the_end_of_the_line_and_away() {
-        let middle: Key = b"k"[..].into();
-        let half = Event::Paged(Paged { after: Some(middle.clone()), next_due: None });
+        let half = Event::Paged { is_end: false, next_due: None };
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Woken(at(0)), vec![]),
             (1, Event::Routed, vec![Effect::Ask]),
-            (1, Event::Credited(2), vec![Effect::Page(None)]),
+            (1, Event::Credited(2), vec![Effect::Page { is_new_lap: true }]),
             (1, half, vec![Effect::Ask]),
-            (1, Event::Credited(2), vec![Effect::Page(Some(middle))]),
+            (1, Event::Credited(2), vec![Effect::Page { is_new_lap: false }]),
             (1, end(None), vec![]),
             (5, Event::Tick { crowded: false }, vec![]),
             (6, Event::Tick { crowded: false }, vec![Effect::MoveAlarm(None), Effect::Retire]),
@@ -305,7 +313,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: true }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, Event::Tick { crowded: true }, vec![]),
             (0, end(None), vec![]),
             (0, Event::Tick { crowded: true }, vec![Effect::MoveAlarm(None), Effect::Retire]),
@@ -317,7 +325,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, Event::Woken(at(0)), vec![]),
             (0, end(None), vec![Effect::Ask]),
         ]);
@@ -328,7 +336,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, Event::PageFailed, vec![]),
             (4, Event::Tick { crowded: false }, vec![]),
             (5, Event::Tick { crowded: false }, vec![Effect::Ask]),
@@ -340,7 +348,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, end(Some(3)), vec![]),
             (2, Event::Tick { crowded: false }, vec![]),
             (3, Event::Tick { crowded: false }, vec![Effect::Ask]),
@@ -352,7 +360,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, end(None), vec![]),
             (1, Event::Woken(at(3)), vec![]),
             (1, Event::Woken(at(4)), vec![]),
@@ -393,7 +401,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::Credited(9), vec![Effect::Page(None)]),
+            (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
             (0, Event::PathDown(at(4)), vec![]),
             (0, end(None), vec![Effect::Sweep { everything: None }]),
             (0, Event::Swept, vec![moved_alarm(4, Blocker::Path)]),

@@ -3,4 +3,6 @@
 mod actor;
 mod core;
 
-pub(super) use actor::{Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, StopDomain, Wake};
+pub(super) use actor::{
+    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, StopDomain, UrgentCredits, Wake,
+};

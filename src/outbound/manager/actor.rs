@@ -112,9 +112,9 @@ impl Outbound {
                 let handle = DomainActor::start(self.deps.clone(), domain.clone(), port);
                 self.domains.insert(domain, handle);
             }
-            Effect::Wake(domain, at) => {
+            Effect::Wake(domain, at, is_urgent) => {
                 if let Some(domain) = self.domains.get(&domain) {
-                    domain.do_send(Wake(at));
+                    domain.do_send(Wake { at, is_urgent });
                 }
             }
             Effect::StopDomain(domain) => {

@@ -27,8 +27,8 @@ pub(in crate::outbound) type Place = (Timestamp, Bytes);
 pub(in crate::outbound) enum Event {
     /// Alarms of domains were set or touched; whether there were more than one could be told.
     Rang {
-        /// Domains, and when there is something to do for each.
-        domains: Vec<(Domain, Timestamp)>,
+        /// Domains, when there is something to do for each, and whether somebody waits for it.
+        domains: Vec<(Domain, Timestamp, bool)>,
         overflown: bool,
     },
     /// A page of alarms was read.
@@ -65,8 +65,8 @@ pub(in crate::outbound) struct Page {
 pub(in crate::outbound) enum Effect {
     /// Starts a domain's actor.
     StartDomain(Domain),
-    /// Tells a living domain that there is something to do at a time.
-    Wake(Domain, Timestamp),
+    /// Tells a living domain that there is something to do at a time, and whether somebody waits for it.
+    Wake(Domain, Timestamp, bool),
     /// Lets a domain go.
     StopDomain(Domain),
     /// Starts a path's actor.
@@ -126,8 +126,12 @@ impl Core {
                 if overflown {
                     self.read_after = None;
                 }
-                for (domain, at) in domains {
-                    self.wake(now, domain, at, &mut effects);
+                for (domain, at, is_urgent) in domains {
+                    if self.domains.contains(&domain) {
+                        effects.push(Effect::Wake(domain, at, is_urgent));
+                    } else {
+                        self.start(now, domain, at, &mut effects);
+                    }
                 }
             }
             Event::Read(page) => self.read(now, page, &mut effects),
@@ -141,7 +145,7 @@ impl Core {
                 effects.push(Effect::StopDomain(domain));
             }
             // it was let go already, and says that mail came meanwhile
-            Event::DomainRetired(domain) => _ = self.wake(now, domain, now, &mut effects),
+            Event::DomainRetired(domain) => _ = self.start(now, domain, now, &mut effects),
             Event::PathRetired(site) => {
                 if self.paths.remove(&site) {
                     effects.push(Effect::StopPath(site));
@@ -160,12 +164,9 @@ impl Core {
         effects
     }
 
-    /// There is something to do for a domain at a time. False where it must wait for room.
-    fn wake(&mut self, now: Timestamp, domain: Domain, at: Timestamp, effects: &mut Vec<Effect>) -> bool {
-        if self.domains.contains(&domain) {
-            effects.push(Effect::Wake(domain, at));
-            return true;
-        }
+    /// There is something to do at a time for a domain without an actor. False where it must wait for
+    /// room.
+    fn start(&mut self, now: Timestamp, domain: Domain, at: Timestamp, effects: &mut Vec<Effect>) -> bool {
         if at > now || self.is_drained || self.is_resting(now, &domain) {
             return true;
         }
@@ -183,7 +184,7 @@ impl Core {
         let mut before = self.read_after.take();
         for (domain, place) in page.due {
             // a domain that is alive looks after its own alarm
-            if !self.domains.contains(&domain) && !self.wake(now, domain, now, effects) {
+            if !self.domains.contains(&domain) && !self.start(now, domain, now, effects) {
                 // no room after all: this one is the first to be looked at again
                 self.read_after = before;
                 return;
@@ -227,7 +228,7 @@ impl Core {
         }
         let (times, _) = self.deaths.entry(domain.clone()).or_insert((0, now));
         *times += 1;
-        self.wake(now, domain, now, effects);
+        self.start(now, domain, now, effects);
     }
 
     fn is_resting(&self, now: Timestamp, domain: &Domain) -> bool {
@@ -249,7 +250,7 @@ mod tests {
     }
 
     fn rang(name: &str, second: u64) -> Event {
-        Event::Rang { domains: vec![(domain(name), at(second))], overflown: false }
+        Event::Rang { domains: vec![(domain(name), at(second), false)], overflown: false }
     }
 
     fn place(number: u64) -> Place {
@@ -268,7 +269,7 @@ mod tests {
         let a = domain("a.example");
         assert_eq!(core.handle(at(1), rang("a.example", 5)), []);
         assert_eq!(core.handle(at(5), rang("a.example", 5)), [Effect::StartDomain(a.clone())]);
-        assert_eq!(core.handle(at(5), rang("a.example", 7)), [Effect::Wake(a.clone(), at(7))]);
+        assert_eq!(core.handle(at(5), rang("a.example", 7)), [Effect::Wake(a.clone(), at(7), false)]);
         assert_eq!(core.handle(at(6), Event::DomainRetired(a.clone())), [Effect::StopDomain(a.clone())]);
         assert_eq!(
             core.handle(at(6), Event::DomainRetired(a.clone())),

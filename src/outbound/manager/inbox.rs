@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::queue;
+use crate::store::Rung;
 
 /// Domains that may gather.
 const DOMAINS_MAX: usize = 10_000;
@@ -22,7 +23,7 @@ pub struct AlarmInbox(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    alarms: BTreeMap<Bytes, Timestamp>,
+    alarms: BTreeMap<Bytes, (Timestamp, bool)>,
     overflown: bool,
     noted: bool,
     note: Option<Box<dyn Fn() + Send>>,
@@ -31,20 +32,20 @@ struct State {
 /// What gathered.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
-    pub(super) domains: Vec<(Domain, Timestamp)>,
+    pub(super) domains: Vec<(Domain, Timestamp, bool)>,
     /// Whether more gathered than there was room for.
     pub(super) overflown: bool,
 }
 
 impl AlarmInbox {
     /// Takes alarms from the writer.
-    pub fn put(&self, alarms: &[(Bytes, Timestamp)]) {
+    pub fn put(&self, alarms: &[Rung]) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, at) in alarms {
+        for Rung { name, at, is_urgent } in alarms {
             if let Some(known) = state.alarms.get_mut(name) {
-                *known = (*known).min(*at);
+                *known = (known.0.min(*at), known.1 || *is_urgent);
             } else if state.alarms.len() < DOMAINS_MAX {
-                state.alarms.insert(name.clone(), *at);
+                state.alarms.insert(name.clone(), (*at, *is_urgent));
             } else {
                 state.overflown = true;
             }
@@ -69,7 +70,8 @@ impl AlarmInbox {
         let overflown = std::mem::take(&mut state.overflown);
         let alarms = std::mem::take(&mut state.alarms);
         drop(state);
-        let domains = alarms.into_iter().filter_map(|(name, at)| Some((queue::alarm_domain(&name)?, at)));
+        let told = |(name, (at, is_urgent)): (Bytes, _)| Some((queue::alarm_domain(&name)?, at, is_urgent));
+        let domains = alarms.into_iter().filter_map(told);
         Alarms { domains: domains.collect(), overflown }
     }
 }
@@ -85,13 +87,17 @@ mod tests {
         let notes = Arc::new(AtomicUsize::new(0));
         let counted = notes.clone();
         inbox.tell(Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
-        let alarm = |at| (Bytes::from_static(b"a.example"), Timestamp::from_millis(at));
+        let alarm = |at| Rung {
+            name: Bytes::from_static(b"a.example"),
+            at: Timestamp::from_millis(at),
+            is_urgent: at == 7,
+        };
         inbox.put(&[alarm(9)]);
         inbox.put(&[alarm(5), alarm(7)]);
         assert_eq!(notes.load(Ordering::SeqCst), 1);
         let alarms = inbox.take();
         let domain = Domain::parse("a.example").expect("a domain");
-        assert_eq!(alarms.domains, [(domain, Timestamp::from_millis(5))]);
+        assert_eq!(alarms.domains, [(domain, Timestamp::from_millis(5), true)]);
         inbox.put(&[alarm(1)]);
         assert_eq!(notes.load(Ordering::SeqCst), 2);
     }

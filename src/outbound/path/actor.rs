@@ -8,7 +8,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 use super::core::{Core, Effect, Event, LaneState};
 use crate::mail::Domain;
 use crate::outbound::Deps;
-use crate::outbound::domain::{Credits, PathDown};
+use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
 use crate::outbound::lane::{Lane, Work};
 use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
@@ -27,6 +27,11 @@ pub(in crate::outbound) struct AskCredits {
     pub(in crate::outbound) granted: Recipient<Credits>,
     pub(in crate::outbound) down: Recipient<PathDown>,
 }
+
+/// A domain has mail that somebody waits for, and may not have a place among those of its other mail.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct AskUrgently(pub(in crate::outbound) Recipient<UrgentCredits>);
 
 /// Copies for the lane.
 #[derive(Message)]
@@ -161,6 +166,15 @@ impl Handler<AskCredits> for Path {
         self.route = ask.route;
         self.domains.insert(ask.domain.clone(), (ask.granted, ask.down));
         self.happen(Event::Asked(ask.domain), context);
+    }
+}
+
+impl Handler<AskUrgently> for Path {
+    type Result = ();
+
+    fn handle(&mut self, ask: AskUrgently, _: &mut Self::Context) {
+        let credits = if self.core.is_up() { self.lane.reserve_urgent() } else { Vec::new() };
+        ask.0.do_send(UrgentCredits(credits));
     }
 }
 

@@ -140,6 +140,11 @@ impl Core {
         effects
     }
 
+    /// Whether a session is up.
+    pub(super) fn is_up(&self) -> bool {
+        self.up > 0 && self.down_until.is_none()
+    }
+
     fn recalled(&mut self, now: Timestamp, rest: Option<Rest>, effects: &mut Vec<Effect>) {
         self.is_recalled = true;
         let Some(rest) = rest else { return };

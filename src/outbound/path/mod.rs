@@ -3,4 +3,4 @@
 mod actor;
 mod core;
 
-pub(super) use actor::{AskCredits, Path, PathHandle, Pushed, StopPath};
+pub(super) use actor::{AskCredits, AskUrgently, Path, PathHandle, Pushed, StopPath};
