@@ -68,6 +68,8 @@ struct Letter {
 pub(super) struct Ledger {
     letters: BTreeMap<u32, Letter>,
     copies: BTreeMap<MessageId, u32>,
+    /// Letters in the order in which they arrived.
+    pub(super) arrivals: Vec<u32>,
     /// Whether the disk failed in this life: results may then stay unwritten for longer.
     pub(super) had_disk_trouble: bool,
     /// The first thing that was not right.
@@ -121,6 +123,7 @@ impl Ledger {
         let Some(letter) = self.letters.get_mut(&number) else {
             return self.violate(format!("letter {number} arrived that nobody sent"));
         };
+        self.arrivals.push(number);
         let mut wrong = None;
         // what the relay put before it is a trace field
         let is_whole = content.ends_with(&letter.content);

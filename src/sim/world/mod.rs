@@ -8,6 +8,7 @@
 mod ledger;
 mod names;
 mod network;
+mod order;
 mod trace;
 
 use std::collections::HashMap;
@@ -87,6 +88,14 @@ struct Life {
     _manager: Addr<Outbound>,
 }
 
+/// Actors on one thread whose time passes only when there is nothing to do.
+fn paused_system() -> actix::SystemRunner {
+    actix::System::with_tokio_rt(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("a runtime")
+    })
+}
+
 fn domain(name: &str) -> Domain {
     Domain::parse(name).expect("a domain")
 }
@@ -138,11 +147,7 @@ impl World {
 
     /// Lives from one start to the next crash, or to the end of all mail.
     fn live(&mut self, is_last: bool) -> End {
-        let runtime = || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            builder.enable_time().start_paused(true).build().expect("a runtime")
-        };
-        let system = actix::System::with_tokio_rt(runtime);
+        let system = paused_system();
         let end = system.block_on(async {
             let clock = RuntimeClock::starting_at(self.now);
             let faults = if is_last { Faults::default() } else { Faults::one(self.rng.u64(1..400)) };
@@ -304,28 +309,20 @@ impl World {
         let has_sender = self.rng.u8(..6) > 0;
         let content = letter(number, is_offensive, &mut self.rng);
         lock(&self.ledger).offer(number, has_sender, content.clone(), &recipients);
-        let class = Class::ALL[self.rng.usize(..3)];
         let wait = if is_last { Duration::ZERO } else { LIFE.mul_f64(self.rng.f64() / 2.0) };
+        let clients = ["apps", "shop", "news"];
+        let mail = Mail {
+            number,
+            has_sender,
+            client: clients[self.rng.usize(..3)],
+            class: Class::ALL[self.rng.usize(..3)],
+            recipients: recipients.into_iter().map(|(to, _)| to).collect(),
+            content,
+        };
         let (gate, ledger, trace) = (life.gate.clone(), self.ledger.clone(), self.trace.clone());
         tokio::spawn(async move {
             sleep(wait).await;
-            let from = if has_sender {
-                ReversePath::Address(Address::parse(&sender(number)).expect("an address"))
-            } else {
-                ReversePath::Null
-            };
-            let to: Vec<Address> =
-                recipients.iter().map(|(to, _)| Address::parse(to).expect("an address")).collect();
-            let peer = std::net::Ipv4Addr::LOCALHOST.into();
-            let origin = Origin { peer, helo: "client.example".into(), is_extended: true };
-            let client = ClientName::parse("apps").expect("a name");
-            let mut draft = gate.open(&origin, (client, class), from, &to, BodyKind::SevenBit);
-            draft.content().extend_from_slice(&content);
-            let accepted = draft.commit().await;
-            trace.note(format_args!("letter {number}: {}", accepted.is_ok()));
-            if let Ok(accepted) = accepted {
-                lock(&ledger).accept(number, &accepted.copies);
-            }
+            mail.post(&gate, &ledger, &trace).await;
         });
     }
 
@@ -390,6 +387,38 @@ impl World {
         }
         self.now = self.now.after(Duration::from_millis(self.rng.u64(1..20_000)));
         self.names.heal();
+    }
+}
+
+/// A letter to be handed over.
+struct Mail {
+    number: u32,
+    has_sender: bool,
+    client: &'static str,
+    class: Class,
+    recipients: Vec<String>,
+    content: Vec<u8>,
+}
+
+impl Mail {
+    async fn post(self, gate: &Gate, ledger: &Mutex<Ledger>, trace: &Trace) {
+        let from = if self.has_sender {
+            ReversePath::Address(Address::parse(&sender(self.number)).expect("an address"))
+        } else {
+            ReversePath::Null
+        };
+        let to = self.recipients.iter().map(|to| Address::parse(to).expect("an address"));
+        let to: Vec<Address> = to.collect();
+        let peer = std::net::Ipv4Addr::LOCALHOST.into();
+        let origin = Origin { peer, helo: "client.example".into(), is_extended: true };
+        let client = ClientName::parse(self.client).expect("a name");
+        let mut draft = gate.open(&origin, (client, self.class), from, &to, BodyKind::SevenBit);
+        draft.content().extend_from_slice(&self.content);
+        let accepted = draft.commit().await;
+        trace.note(format_args!("letter {}: {}", self.number, accepted.is_ok()));
+        if let Ok(accepted) = accepted {
+            lock(ledger).accept(self.number, &accepted.copies);
+        }
     }
 }
 
