@@ -81,6 +81,7 @@ impl Relay {
             connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
             look_ups: Arc::new(Semaphore::new(config.outbound.look_ups_max)),
             copies: Arc::new(Semaphore::new(config.outbound.copies_max)),
+            urgent_copies: Arc::new(Semaphore::new(config.outbound.urgent_copies_max)),
             faults: Faults::default(),
             settings: config.outbound,
         };

@@ -38,6 +38,15 @@ pub(super) struct Credit {
     _copy: OwnedSemaphorePermit,
 }
 
+/// Copies that may be in memory, over all lanes.
+#[derive(Clone)]
+pub(super) struct CopyPlaces {
+    /// Any.
+    pub(super) all: Arc<Semaphore>,
+    /// A few more, for urgent ones where all places are taken.
+    pub(super) urgent: Arc<Semaphore>,
+}
+
 /// Called when there is room again, once until it is re-armed.
 pub(super) type RefillSignal = Box<dyn Fn() + Send + Sync>;
 
@@ -46,8 +55,7 @@ pub(super) struct Lane {
     ready: Mutex<Ready<Work>>,
     arrived: Notify,
     window_max: usize,
-    /// Copies that may be in memory, over all lanes.
-    copies: Arc<Semaphore>,
+    copies: CopyPlaces,
     out: AtomicUsize,
     idle: AtomicUsize,
     /// Copies ever taken.
@@ -58,7 +66,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(window_max: usize, copies: Arc<Semaphore>, refill: RefillSignal) -> Arc<Self> {
+    pub(super) fn new(window_max: usize, copies: CopyPlaces, refill: RefillSignal) -> Arc<Self> {
         Arc::new(Lane {
             ready: Mutex::default(),
             arrived: Notify::new(),
@@ -80,12 +88,16 @@ impl Lane {
     /// Places that are taken, and those that are free.
     pub(super) fn places(&self) -> (usize, usize) {
         let taken = self.out.load(Ordering::SeqCst);
-        (taken, self.window_max.saturating_sub(taken).min(self.copies.available_permits()))
+        (taken, self.window_max.saturating_sub(taken).min(self.copies.all.available_permits()))
     }
 
     /// Reserves places; fewer where other lanes were faster.
     pub(super) fn reserve(self: &Arc<Self>, places: usize) -> Vec<Credit> {
-        let copies = (0..places).map_while(|_| self.copies.clone().try_acquire_owned().ok());
+        self.reserve_among(places, &self.copies.all)
+    }
+
+    fn reserve_among(self: &Arc<Self>, places: usize, copies: &Arc<Semaphore>) -> Vec<Credit> {
+        let copies = (0..places).map_while(|_| copies.clone().try_acquire_owned().ok());
         let credit = |copy| {
             self.out.fetch_add(1, Ordering::SeqCst);
             Credit { lane: self.clone(), _copy: copy }
@@ -96,7 +108,8 @@ impl Lane {
     /// Reserves places for urgent mail, for which a few are kept beyond the window.
     pub(super) fn reserve_urgent(self: &Arc<Self>) -> Vec<Credit> {
         let taken = self.out.load(Ordering::SeqCst);
-        self.reserve((self.window_max + URGENT_PLACES).saturating_sub(taken).min(URGENT_PLACES))
+        let places = (self.window_max + URGENT_PLACES).saturating_sub(taken).min(URGENT_PLACES);
+        self.reserve_among(places, &self.copies.urgent)
     }
 
     /// Lets the next credit that comes back below half the window call for more.
@@ -211,15 +224,26 @@ impl Drop for Credit {
 mod tests {
     use super::*;
 
+    fn places(all: usize) -> CopyPlaces {
+        CopyPlaces { all: Arc::new(Semaphore::new(all)), urgent: Arc::new(Semaphore::new(2)) }
+    }
+
+    #[test]
+    fn a_full_window_keeps_places_for_urgent_copies() {
+        let lane = Lane::new(4, places(4), Box::new(|| {}));
+        let held = lane.reserve(9);
+        assert_eq!((held.len(), lane.reserve(1).len()), (4, 0));
+        let urgent = lane.reserve_urgent();
+        assert_eq!((urgent.len(), lane.reserve_urgent().len()), (2, 0), "two in all");
+        drop((held, urgent));
+        assert_eq!(lane.places(), (0, 4));
+    }
+
     #[test]
     fn credits_come_back_and_call_for_more_once() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
-        let lane = Lane::new(
-            4,
-            Arc::new(Semaphore::new(9)),
-            Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)),
-        );
+        let lane = Lane::new(4, places(9), Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
         let mut credits = lane.reserve(4);
         assert_eq!(lane.places(), (4, 0));
         credits.truncate(3);
@@ -233,7 +257,7 @@ mod tests {
 
     #[test]
     fn all_lanes_together_hold_no_more_copies_than_there_may_be() {
-        let copies = Arc::new(Semaphore::new(5));
+        let copies = places(5);
         let [first, second] = [(); 2].map(|()| Lane::new(4, copies.clone(), Box::new(|| {})));
         let held = first.reserve(4);
         assert_eq!((held.len(), second.places(), second.reserve(4).len()), (4, (0, 1), 1));

@@ -65,6 +65,8 @@ pub struct Settings {
     pub connections_per_site_max: usize,
     /// Connections in all.
     pub connections_max: usize,
+    /// Urgent copies in memory beside all others.
+    pub urgent_copies_max: usize,
     /// Copies in memory at once, over all paths; small bodies (up to 16 KiB) are with them.
     pub copies_max: usize,
     /// Domains whose way is looked up at once.
@@ -105,6 +107,8 @@ pub struct Deps {
     pub look_ups: Arc<Semaphore>,
     /// A place for each copy in memory.
     pub copies: Arc<Semaphore>,
+    /// Some more, for urgent copies where all places are taken.
+    pub urgent_copies: Arc<Semaphore>,
     /// What a test lets go wrong.
     pub faults: Faults,
     /// How mail is sent.

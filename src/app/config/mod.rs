@@ -177,6 +177,7 @@ impl Checker<'_> {
                 connections_per_site_max: delivery.connections_per_site,
                 connections_max: delivery.connections,
                 copies_max: 4096,
+                urgent_copies_max: 256,
                 tick: Duration::from_millis(250),
                 look_ups_max: 512,
                 domains_max: 2048,

@@ -9,7 +9,7 @@ use super::core::{Core, Effect, Event, LaneState};
 use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
-use crate::outbound::lane::{Lane, Work};
+use crate::outbound::lane::{CopyPlaces, Lane, Work};
 use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
@@ -70,11 +70,12 @@ impl Path {
                 }
             };
             let settings = &deps.settings;
+            let places = CopyPlaces { all: deps.copies.clone(), urgent: deps.urgent_copies.clone() };
             let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
             Path {
                 core,
                 route,
-                lane: Lane::new(WINDOW_MAX, deps.copies.clone(), Box::new(signal)),
+                lane: Lane::new(WINDOW_MAX, places, Box::new(signal)),
                 domains: HashMap::new(),
                 say,
                 is_released: false,

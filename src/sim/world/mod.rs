@@ -65,6 +65,7 @@ struct World {
     ledger: Arc<Mutex<Ledger>>,
     trace: Trace,
     next_letter: u32,
+    copies_max: usize,
 }
 
 /// How a life ended.
@@ -142,6 +143,7 @@ impl World {
             ledger: Arc::default(),
             trace: Trace::default(),
             next_letter: 1,
+            copies_max: 24,
         }
     }
 
@@ -228,7 +230,7 @@ impl World {
         }
         let leases = Leases::default();
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader()).ok()?));
-        let settings = settings();
+        let settings = Settings { copies_max: self.copies_max, ..settings() };
         let hostname = settings.hostname.clone();
         let gate_settings = GateSettings { hostname: hostname.clone(), expire_after: settings.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
@@ -253,6 +255,7 @@ impl World {
             connections: Arc::new(Semaphore::new(settings.connections_max)),
             look_ups: Arc::new(Semaphore::new(settings.look_ups_max)),
             copies: Arc::new(Semaphore::new(settings.copies_max)),
+            urgent_copies: Arc::new(Semaphore::new(settings.urgent_copies_max)),
             faults,
             settings,
         };
@@ -446,6 +449,7 @@ fn settings() -> Settings {
         connections_per_site_max: 3,
         connections_max: 4,
         copies_max: 24,
+        urgent_copies_max: 4,
         look_ups_max: 3,
         tick: Duration::from_secs(1),
         domains_max: 6,
