@@ -113,7 +113,7 @@ impl ManualClock {
     }
 }
 
-/// A clock that goes as the asynchronous runtime's does, and may be set: its wall time then jumps.
+/// A clock that goes as the asynchronous runtime's does.
 #[cfg(test)]
 #[derive(Clone, Debug)]
 pub struct RuntimeClock {

@@ -26,6 +26,8 @@ use crate::store::Store;
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often shutdown looks whether attempts have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether the manager lives.
+const MANAGER_LOOK: Duration = Duration::from_secs(1);
 /// From a group commit to a slow remote server.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
@@ -107,9 +109,18 @@ impl Relay {
         Ok(Relay { relay_addresses, admin_addresses, store, leases, stop, outbound })
     }
 
-    /// Returns when the relay cannot go on: its store has ended.
+    /// Returns when the relay cannot go on: its store has ended, or nobody sends any more.
     pub(super) async fn failed(&self) {
-        self.store.ended().await;
+        let manager_gone = async {
+            while self.outbound.connected() {
+                tokio::time::sleep(MANAGER_LOOK).await;
+            }
+            tracing::error!(event = "manager_died");
+        };
+        tokio::select! {
+            () = self.store.ended() => {}
+            () = manager_gone => {}
+        }
     }
 
     /// Stops: no new mail, no new attempts, what is under way is finished within the grace, then the

@@ -125,11 +125,13 @@ impl Lane {
 
     /// Adds copies; a closed lane lets go of them.
     pub(super) fn push(&self, works: Vec<Work>) {
-        if self.closed.load(Ordering::SeqCst) {
-            return;
-        }
         let count = works.len();
         let mut ready = self.ready();
+        // looked at under the lock that clearing takes: nothing slips in behind it
+        if self.closed.load(Ordering::SeqCst) {
+            drop(ready);
+            return drop(works);
+        }
         for work in works {
             let (class, client, octets) = work.place();
             ready.push(class, &client, octets, work);
@@ -140,11 +142,14 @@ impl Lane {
 
     /// Puts a copy back to be the next one: it was taken, and nothing was said about it.
     pub(super) fn push_front(&self, work: Work) {
-        if self.closed.load(Ordering::SeqCst) {
-            return;
-        }
         let (class, client, octets) = work.place();
-        self.ready().push_front(class, &client, octets, work);
+        let mut ready = self.ready();
+        if self.closed.load(Ordering::SeqCst) {
+            drop(ready);
+            return drop(work);
+        }
+        ready.push_front(class, &client, octets, work);
+        drop(ready);
         self.arrived.notify_one();
     }
 

@@ -2,10 +2,17 @@
 //!
 //! A failure here costs a look too many at a destination, never mail: it is logged, and that is all.
 
+use std::time::Duration;
+
 use super::Deps;
 use crate::clock::Timestamp;
 use crate::queue::{Destination, Rest};
 use crate::store::{Batch, Haste, StoreError};
+
+/// What nobody waits for is forgotten when it is this old.
+const DAY: Duration = Duration::from_secs(86_400);
+/// Rows looked at in one piece.
+const TIDIED_AT_ONCE: usize = 500;
 
 /// What is known of a destination. A rest that began before this process is over: a new start is a new
 /// chance; how often it failed stays known.
@@ -33,6 +40,38 @@ pub(super) async fn note_down(deps: &Deps, destination: &Destination, rest: Rest
 pub(super) async fn note_up(deps: &Deps, destination: &Destination) {
     if let Err(error) = lift_all(deps, destination).await {
         tracing::error!(event = "rest_not_ended", error = %error);
+    }
+}
+
+/// Forgets, now and each day, what was known of destinations that nobody has mail for any more.
+pub(super) async fn tidy(deps: &Deps) {
+    let mut days = tokio::time::interval(DAY);
+    loop {
+        days.tick().await;
+        if let Err(error) = forget_old(deps).await {
+            tracing::error!(event = "rests_not_forgotten", error = %error);
+        }
+    }
+}
+
+async fn forget_old(deps: &Deps) -> Result<(), StoreError> {
+    let now = deps.clock.now().as_millis();
+    let before = Timestamp::from_millis(now.saturating_sub(DAY.as_millis() as u64));
+    let mut after = None;
+    loop {
+        let read = deps.store.read(move |reader| {
+            let mut batch = Batch::new();
+            let last = Destination::forget_old(reader, &mut batch, before, after, TIDIED_AT_ONCE)?;
+            Ok((batch, last))
+        });
+        let (batch, last) = read.await?;
+        if !batch.is_empty() {
+            deps.store.commit_with(batch, Haste::Soon).await?;
+        }
+        match last {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
     }
 }
 

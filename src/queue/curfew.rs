@@ -4,12 +4,13 @@
 //! alarms were given; when the destination is found to be up, the row goes and the alarms are lifted.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::mail::Domain;
-use crate::store::{Batch, Curfew, Op, Reader, StoreError, curfew_key};
+use crate::store::{Batch, Curfew, Key, Op, Reader, StoreError, curfew_key};
 
 /// A longer name of a site is cut, and a hash of the whole set behind it.
 const NAME_MAX_OCTETS: usize = 512;
@@ -85,13 +86,91 @@ impl Destination {
         Ok(read.map(rest))
     }
 
-    /// Lets alarms ring that kept silent while it was down; false where there are none. Blocking.
+    /// Forgets destinations that nobody waits for and that were last looked at before `before`: up to
+    /// `limit` rows are read behind the one named; gives the last of them, or nothing at the end. Blocking.
+    pub fn forget_old(
+        reader: &Reader,
+        batch: &mut Batch,
+        before: Timestamp,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Option<Key>, StoreError> {
+        let (start, mut end) = (curfew_key(b""), curfew_key(b""));
+        end.extend_from_slice(&[0xff]);
+        let rows = reader.scan(Bound::Excluded(after.as_deref().unwrap_or(&start)), &end, limit)?;
+        for (key, _) in &rows {
+            let destination = Destination(Bytes::copy_from_slice(&key[start.len()..]));
+            let is_old = destination.rest(reader)?.is_none_or(|rest| rest.until < before);
+            if is_old && reader.alarms_under(&destination.0, 1)?.is_empty() {
+                destination.open(batch);
+            }
+        }
+        Ok(rows.last().map(|(key, _)| key.clone()))
+    }
+
+    /// Lets alarms ring that kept silent while it was down; false where there are none, or where it is
+    /// down again. Blocking.
     pub fn lift(&self, reader: &Reader, batch: &mut Batch, now: Timestamp) -> Result<bool, StoreError> {
+        if self.rest(reader)?.is_some() {
+            return Ok(false);
+        }
         let names = reader.alarms_under(&self.0, LIFTED_PER_BATCH)?;
         let found = !names.is_empty();
         for name in names {
             batch.push(Op::AlarmLift { name, curfew: self.0.clone(), at: now });
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::{LossyDisk, MemoryIndex, MemoryLog, Store, WriterSettings};
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[tokio::test]
+    async fn what_is_down_is_known_until_it_is_up_or_nobody_waits_for_it() {
+        let (log, disk, index) = (MemoryLog::new(), LossyDisk::new(), MemoryIndex::new());
+        let parts = (Box::new(log), Arc::new(disk), Arc::new(index));
+        let settings = WriterSettings::default();
+        let opened = Store::open_on(parts.0, parts.1, parts.2, settings, Clock::System, Box::new(|_| {}));
+        let store = opened.expect("opens").0;
+        let (awaited, left) = (Destination::site(&"mx.example,".repeat(99)), Destination::site("mx.example"));
+        let rest = Rest { until: at(90), since: at(9), failures: 3 };
+        let mut batch = Batch::new();
+        awaited.shut(&mut batch, &rest);
+        left.shut(&mut batch, &rest);
+        let under = Some(awaited.curfew(at(90)));
+        let name = Bytes::from_static(b"d.example");
+        batch.push(Op::AlarmMove { name, seen: u64::MAX, to: Some(at(5)), under });
+        store.commit(batch).await.expect("commits");
+        assert_eq!(left.rest(store.reader()).expect("reads"), Some(rest));
+        for before in [90, 91] {
+            let mut batch = Batch::new();
+            let last =
+                Destination::forget_old(store.reader(), &mut batch, at(before), None, 9).expect("reads");
+            assert_eq!(
+                Destination::forget_old(store.reader(), &mut batch, at(before), last, 9).ok(),
+                Some(None)
+            );
+            store.commit(batch).await.expect("commits");
+        }
+        assert_eq!(left.rest(store.reader()).expect("reads"), None);
+        assert_eq!(awaited.rest(store.reader()).expect("reads"), Some(rest), "mail waits for it");
+        let mut batch = Batch::new();
+        assert!(!awaited.lift(store.reader(), &mut batch, at(7)).expect("reads"), "it is down");
+        awaited.open(&mut batch);
+        store.commit(batch).await.expect("commits");
+        let mut batch = Batch::new();
+        assert!(awaited.lift(store.reader(), &mut batch, at(7)).expect("reads"));
+        store.commit(batch).await.expect("commits");
+        assert_eq!(store.reader().alarms(Timestamp::MAX, None, 9).expect("reads")[0].0, at(7));
     }
 }

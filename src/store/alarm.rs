@@ -105,8 +105,15 @@ impl Resolver<'_> {
         let is_stale = set.as_ref().is_some_and(|set| set.touched > seen);
         let under = self.in_force(under.cloned())?;
         let at = match (&under, is_stale) {
-            // there is something that the mover does not know of: it must ring as it was asked to
-            (None, true) => return Ok(()),
+            // there is something that the mover does not know of: it must ring as it was asked to. What
+            // it was asked under a curfew that is over is not known any more: at once, then
+            (None, true) => {
+                let stood_under = set.as_ref().and_then(|set| set.under.clone());
+                if stood_under.is_none() || self.in_force(stood_under)?.is_some() {
+                    return Ok(());
+                }
+                Some(Timestamp::ZERO)
+            }
             (None, false) => to,
             // whatever that is, it does not ring before the curfew ends
             (Some(curfew), true) => Some(curfew.until),
@@ -250,6 +257,12 @@ mod tests {
         assert_eq!(world.rings(), 50, "what is not known of may be due at once");
         world.move_to(u64::MAX, 90, Some(50)).await;
         assert_eq!(world.rings(), 90);
+        // mail came under the curfew, which ends: its time is not known, so it rings at once
+        let seen = world.0.reader().seq();
+        world.commit(|batch| batch.alarm_by(name(), at(60))).await;
+        world.commit(|batch| batch.delete(curfew_key(b"site"))).await;
+        world.move_to(seen, 95, None).await;
+        assert_eq!(world.rings(), 0);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use super::row::{Cursor, Key, Row};
 
 /// Rows of a block.
 pub(super) const BLOCK_ROWS_MAX: usize = 16;
+/// A block with more rows than one is not larger than this: each change writes all of it again.
+const BLOCK_MAX_OCTETS: usize = 4 << 10;
 
 /// The rows of a block, in order.
 pub(super) type BlockRows = Vec<(Key, Row)>;
@@ -110,10 +112,17 @@ fn split(rows: BlockRows, fill: bool) -> Vec<BlockRows> {
     let pieces = rows.len().div_ceil(BLOCK_ROWS_MAX);
     let size = if fill { BLOCK_ROWS_MAX } else { rows.len().div_ceil(pieces) };
     let mut blocks = Vec::with_capacity(pieces);
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        blocks.push(rows.by_ref().take(size).collect());
+    let (mut block, mut octets): (BlockRows, _) = (Vec::with_capacity(size), 0);
+    for (key, row) in rows {
+        let more = key.len() + row.value.len();
+        if block.len() >= size || (octets + more > BLOCK_MAX_OCTETS && !block.is_empty()) {
+            blocks.push(std::mem::take(&mut block));
+            octets = 0;
+        }
+        octets += more;
+        block.push((key, row));
     }
+    blocks.push(block);
     blocks
 }
 
@@ -150,6 +159,16 @@ mod tests {
             let _ = decode(&octets[..cut]);
         }
         assert!(decode(&[9, 0, 0, 0, 0, 0, 0, 0]).is_err(), "a key that shares with none");
+    }
+
+    #[test]
+    fn large_rows_make_small_blocks() {
+        let large = Row { value: Bytes::from(vec![7; 3000]), ..row(1) };
+        let changes: Vec<(Key, Row)> = rows(0..5).into_iter().map(|(key, _)| (key, large.clone())).collect();
+        let changes: Vec<(&[u8], Option<&Row>)> =
+            changes.iter().map(|(key, row)| (&**key, Some(row))).collect();
+        let sizes: Vec<usize> = change(rows(9..20), &changes).iter().map(Vec::len).collect();
+        assert_eq!((sizes[..4].to_vec(), sizes.iter().sum::<usize>()), (vec![1; 4], 16));
     }
 
     #[test]

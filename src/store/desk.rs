@@ -174,10 +174,7 @@ impl Desk {
 
     /// Writes what is due; gives the jobs to be begun.
     pub(super) fn turn(&mut self) -> Result<Vec<Job>, StoreError> {
-        if self.index_lost {
-            // no clean end: the marker that the index has must decide where the replay begins
-            return Err(StoreError::Index("it lost rows that it had taken in; start again".into()));
-        }
+        self.check_index()?;
         if self.is_overfull() {
             self.endure();
         } else if self.is_due() {
@@ -204,7 +201,9 @@ impl Desk {
             Some(why) => answer(now, &Err(StoreError::Index(why.into()))),
             None => self.gathered = now,
         }
-        if !soon.is_empty() && !self.writer.is_brimful() {
+        let is_resting = self.retry_at.is_some_and(|at| self.clock.instant() < at);
+        if !soon.is_empty() && !self.writer.is_brimful() && !is_resting {
+            self.retry_at = None;
             self.commit_what_happened(std::mem::take(&mut soon));
         }
         self.gathered.append(&mut soon);
@@ -354,14 +353,23 @@ impl Desk {
 
     /// Whether jobs are under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.flush || self.busy.checkpoint || self.busy.compaction
+        (self.busy.flush && self.refused.is_none()) || self.busy.checkpoint || self.busy.compaction
     }
 
     /// Writes what is left and puts the index on the disk. No job may be under way: two tables never go
     /// into the index at once.
     pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        self.check_index()?;
         self.commit();
-        self.writer.close()
+        self.writer.close(self.refused.take())
+    }
+
+    fn check_index(&self) -> Result<(), StoreError> {
+        if self.index_lost {
+            // no clean end: the marker that the index has must decide where the replay begins
+            return Err(StoreError::Index("it lost rows that it had taken in; start again".into()));
+        }
+        Ok(())
     }
 }
 

@@ -135,7 +135,7 @@ pub fn rebuild(
     // a power cut in here must not leave half an index that is trusted
     home.mark_running()?;
     let (writer, report) = Writer::open(Box::new(log), disk, index, settings.writer, progress)?;
-    writer.close()?;
+    writer.close(None)?;
     home.mark_stopped()?;
     Ok(report)
 }
@@ -176,7 +176,7 @@ pub fn verify(dir: &Path, settings: Settings, progress: &mut dyn FnMut(u64)) -> 
         }
         progress(findings.rows);
     }
-    writer.close()?;
+    writer.close(None)?;
     home.mark_stopped()?;
     Ok(findings)
 }

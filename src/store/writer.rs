@@ -325,8 +325,12 @@ impl Writer {
         (worth && oldest < self.applied.at.segment && self.live.contains_key(&oldest)).then_some(oldest)
     }
 
-    /// Hands everything to the index and puts that on the disk.
-    pub(super) fn close(mut self) -> Result<(), StoreError> {
+    /// Hands everything to the index and puts that on the disk; first of all a table that it refused.
+    pub(super) fn close(mut self, refused: Option<FlushJob>) -> Result<(), StoreError> {
+        if let Some(job) = refused {
+            job.run(&*self.index)?;
+            self.flushed(job);
+        }
         while let Some(job) = self.freeze(true) {
             job.run(&*self.index)?;
             self.flushed(job);

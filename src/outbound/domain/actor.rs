@@ -55,6 +55,8 @@ struct PageRead(Turns, Event);
 #[rtype(result = "()")]
 pub(in crate::outbound) struct PathDown {
     pub(in crate::outbound) until: Timestamp,
+    /// Whether that is a fact, which ends for all who wait; else nothing is known yet.
+    pub(in crate::outbound) is_known: bool,
 }
 
 /// The manager's answer to [`FindPath`].
@@ -141,7 +143,8 @@ impl DomainActor {
         let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
         match effect {
             Effect::Resolve => {
-                self.path = None;
+                // with the path goes what it was asked
+                (self.path, self.urgent) = (None, (false, false));
                 guard(me, Happened(Event::PageFailed), async move { Routed(resolve(&deps, &domain).await) });
             }
             Effect::Ask => self.ask(context),
@@ -357,12 +360,17 @@ async fn move_alarm(
     let (mut batch, name) = (Batch::new(), Destination::domain(domain));
     let mut to = earliest;
     let under = match block {
+        // nobody waits: nothing is to be remembered
+        _ if earliest.is_none() => {
+            name.open(&mut batch);
+            None
+        }
         Some(Block { until, by: Blocker::Name { failures } }) => {
             name.shut(&mut batch, &Rest { until, since: deps.clock.now(), failures });
             Some(name.curfew(until))
         }
         Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
-        Some(Block { until, by: Blocker::Fault }) => {
+        Some(Block { until, by: Blocker::Crowd | Blocker::Fault }) => {
             to = earliest.map(|due| due.max(until));
             None
         }
@@ -462,7 +470,7 @@ impl Handler<PathDown> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, down: PathDown, context: &mut Self::Context) {
-        self.happen(Event::PathDown(down.until), context);
+        self.happen(Event::PathDown { until: down.until, is_known: down.is_known }, context);
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) enum Event {
     NoRoute(RouteError, u32),
     /// The path lets so many copies in.
     Credited(usize),
-    /// The path is down.
-    PathDown(Timestamp),
+    /// The path is down, or it is not known yet whether it is.
+    PathDown { until: Timestamp, is_known: bool },
     /// The path is gone.
     PathLost,
     /// A page was read and handed on.
@@ -79,6 +79,8 @@ pub(super) enum Blocker {
     Path,
     /// The name, which gave no route so often in a row.
     Name { failures: u32 },
+    /// Others, who wait for the path's first session.
+    Crowd,
     /// Ourselves, after a fault.
     Fault,
 }
@@ -160,11 +162,11 @@ impl Core {
             }
             Event::AlarmMoved => self.alarm_moved(),
             Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
-            Event::PathDown(until) => {
+            Event::PathDown { until, is_known } => {
                 if self.doing == Doing::Asking {
                     self.doing = Doing::Nothing;
                 }
-                self.block(until, Blocker::Path, None);
+                self.block(until, if is_known { Blocker::Path } else { Blocker::Crowd }, None);
             }
             Event::Paged { is_end, next_due } => self.paged(now, is_end, next_due),
             Event::Swept => {
@@ -374,7 +376,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::PathDown(at(4)), vec![Effect::Sweep { everything: None }]),
+            (0, Event::PathDown { until: at(4), is_known: true }, vec![Effect::Sweep { everything: None }]),
             (1, Event::Swept, vec![moved_alarm(4, Blocker::Path)]),
             (1, Event::AlarmMoved, vec![]),
             (2, Event::Woken(at(4)), vec![]),
@@ -387,7 +389,7 @@ mod tests {
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
-            (0, Event::PathDown(at(40)), vec![Effect::Sweep { everything: None }]),
+            (0, Event::PathDown { until: at(40), is_known: true }, vec![Effect::Sweep { everything: None }]),
             (0, Event::Swept, vec![moved_alarm(40, Blocker::Path)]),
             (1, Event::Woken(at(1)), vec![]),
             (1, Event::AlarmMoved, vec![]),
@@ -402,7 +404,7 @@ mod tests {
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (0, Event::Routed, vec![Effect::Ask]),
             (0, Event::Credited(9), vec![Effect::Page { is_new_lap: true }]),
-            (0, Event::PathDown(at(4)), vec![]),
+            (0, Event::PathDown { until: at(4), is_known: true }, vec![]),
             (0, end(None), vec![Effect::Sweep { everything: None }]),
             (0, Event::Swept, vec![moved_alarm(4, Blocker::Path)]),
             (0, Event::AlarmMoved, vec![]),

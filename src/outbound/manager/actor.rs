@@ -18,6 +18,7 @@ use crate::observe::names;
 use crate::outbound::Deps;
 use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, StopDomain, Wake};
 use crate::outbound::path::{Path, PathHandle, StopPath};
+use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::queue;
 use crate::store::{Reader, StoreError};
@@ -164,11 +165,16 @@ fn read_page(
 ) -> Result<Page, StoreError> {
     let until = if all { Timestamp::MAX } else { now };
     let alarms = reader.alarms(until, after.as_ref().map(|(at, name)| (*at, &name[..])), limit)?;
-    let mut page = Page { due: Vec::new(), after: alarms.last().filter(|_| alarms.len() == limit).cloned() };
+    // a page may be short before the end; only an empty one is the end
+    let mut page = Page { due: Vec::new(), after: alarms.last().cloned() };
     for place in alarms {
         let Some(domain) = queue::alarm_domain(&place.1) else { continue };
-        let is_due = place.0 <= now || queue::earliest_due(reader, &domain)?.is_some_and(|due| due <= now);
-        if is_due {
+        let is_due = || match queue::earliest_due(reader, &domain) {
+            Ok(due) => due.is_some_and(|due| due <= now),
+            // its own page will say what is wrong; the others shall not suffer for it
+            Err(_) => true,
+        };
+        if place.0 <= now || is_due() {
             page.due.push((domain, place));
         }
     }
@@ -184,6 +190,8 @@ impl Actor for Outbound {
             let me = me.clone();
             move || me.do_send(AlarmsCame)
         }));
+        let deps = self.deps.clone();
+        tokio::spawn(async move { rest::tidy(&deps).await });
         // a task posts the beats: an actor's own timers starve under load
         let (me, every) = (me.downgrade(), self.deps.settings.tick);
         tokio::spawn(async move {

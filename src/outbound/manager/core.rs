@@ -137,7 +137,7 @@ impl Core {
             Event::Read(page) => self.read(now, page, &mut effects),
             Event::NotRead => self.is_reading = false,
             Event::Asked(site) => {
-                if self.paths.insert(site.clone()) {
+                if !self.is_drained && self.paths.insert(site.clone()) {
                     effects.push(Effect::StartPath(site));
                 }
             }

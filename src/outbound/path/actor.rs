@@ -107,7 +107,12 @@ impl Path {
             Effect::ClearLane => self.lane.clear(),
             Effect::Down(domain, until) => {
                 if let Some((_, down)) = self.domains.remove(&domain) {
-                    down.do_send(PathDown { until });
+                    down.do_send(PathDown { until, is_known: true });
+                }
+            }
+            Effect::ComeAgain(domain, until) => {
+                if let Some((_, down)) = self.domains.remove(&domain) {
+                    down.do_send(PathDown { until, is_known: false });
                 }
             }
             Effect::NoteDown(rest) => {

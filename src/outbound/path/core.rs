@@ -15,6 +15,11 @@ const GRANT_MAX: usize = 64;
 /// Places in the window of a path without a session: a thousand dead hosts must not fill the memory
 /// that living ones need.
 const UNPROVEN_MAX: usize = 1;
+/// Domains wait for a path's first session for so long. A silent host takes minutes, and who waits for it
+/// takes the room of others.
+const FIRST_SESSION_PATIENCE: Duration = Duration::from_secs(3);
+/// Then they come again after this.
+const COME_AGAIN: Duration = Duration::from_secs(15);
 /// A site that refused a connection is offered one more than it took after this.
 const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
 /// So many waiting copies are worth a connection.
@@ -54,8 +59,10 @@ pub(super) enum Effect {
     NoteDown(Rest),
     /// Notes that it is up: what waits for it is due.
     NoteUp,
-    /// Tells a domain that nothing goes before this time.
+    /// Tells a domain that nothing goes before this time, or before it is known that it is up.
     Down(Domain, Timestamp),
+    /// Tells a domain to come again at this time: it is not known yet whether it is up.
+    ComeAgain(Domain, Timestamp),
     /// Ends the path.
     Retire,
 }
@@ -84,6 +91,8 @@ pub(super) struct Core {
     sessions: usize,
     /// Sessions of those that are up.
     up: usize,
+    /// Since when the first session is being opened.
+    dialling_since: Option<Timestamp>,
     /// Until when nothing is tried.
     down_until: Option<Timestamp>,
     failures: u32,
@@ -105,6 +114,7 @@ impl Core {
             fed: BTreeSet::new(),
             sessions: 0,
             up: 0,
+            dialling_since: None,
             down_until: None,
             failures: 0,
             ceiling: connections_max,
@@ -129,6 +139,7 @@ impl Core {
             Event::Changed => self.last_active = now,
             Event::Opened => {
                 self.up += 1;
+                self.dialling_since = None;
                 if std::mem::take(&mut self.failures) > 0 {
                     effects.push(Effect::NoteUp);
                 }
@@ -136,7 +147,7 @@ impl Core {
             Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
             Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
         }
-        self.serve(lane, ticked, &mut effects);
+        self.serve(now, lane, ticked, &mut effects);
         effects
     }
 
@@ -157,6 +168,9 @@ impl Core {
 
     fn ended(&mut self, now: Timestamp, reached: bool, dice: u64, effects: &mut Vec<Effect>) {
         self.sessions = self.sessions.saturating_sub(1);
+        if self.sessions == 0 {
+            self.dialling_since = None;
+        }
         if reached {
             self.up = self.up.saturating_sub(1);
             return;
@@ -186,9 +200,14 @@ impl Core {
         if self.ceiling < self.connections_max && now.since(self.ceiling_moved) >= CEILING_RISES_AFTER {
             (self.ceiling, self.ceiling_moved) = (self.ceiling + 1, now);
         }
-        let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0;
+        // a page that is being read holds places
+        let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0 && lane.taken == 0;
         if is_idle {
             self.fed.clear();
+        }
+        let is_silent = |since: Timestamp| now.since(since) >= FIRST_SESSION_PATIENCE;
+        if self.dialling_since.is_some_and(is_silent) {
+            self.send_away(now.after(COME_AGAIN), effects);
         }
         let patience = match self.down_until {
             // a fact that needs no actor
@@ -201,8 +220,17 @@ impl Core {
         }
     }
 
+    /// Nobody waits for a host that may be silent for long.
+    fn send_away(&mut self, until: Timestamp, effects: &mut Vec<Effect>) {
+        // where its being down is noted, that it is up will be told to all who wait for it
+        let is_noted = self.failures > 0;
+        let told =
+            |domain| if is_noted { Effect::Down(domain, until) } else { Effect::ComeAgain(domain, until) };
+        effects.extend(self.waiting.drain(..).map(told));
+    }
+
     /// Gives credits in turn, and opens connections for what waits.
-    fn serve(&mut self, lane: LaneState, ticked: bool, effects: &mut Vec<Effect>) {
+    fn serve(&mut self, now: Timestamp, lane: LaneState, ticked: bool, effects: &mut Vec<Effect>) {
         if self.down_until.is_some() {
             // a page that was under way when the path went down
             if lane.ready > 0 {
@@ -234,6 +262,9 @@ impl Core {
         let wanted = by_load.max(by_wait).saturating_sub(lane.idle_sessions);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
+            if self.sessions == 0 {
+                self.dialling_since = Some(now);
+            }
             self.sessions += more;
             effects.push(Effect::Open(more));
         }
@@ -381,6 +412,26 @@ mod tests {
         core.handle(at(17), lane(8, 1, 0), Event::Changed, MIDDLE);
         assert_eq!(core.handle(at(18), lane(8, 1, 0), Event::Opened, MIDDLE), [Effect::NoteUp]);
         assert_eq!(core.handle(at(18), lane(8, 1, 0), Event::Opened, MIDDLE), [], "once");
+    }
+
+    #[test]
+    fn a_silent_host_does_not_keep_domains_waiting() {
+        let mut core = core();
+        let [a, b] = ["a.example", "b.example"].map(domain);
+        let tick = || Event::Tick { crowded: false };
+        core.handle(at(1), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE);
+        let dialling = LaneState { taken: 1, room: 8, ready: 1, fetched: 0, idle_sessions: 0 };
+        assert_eq!(core.handle(at(1), dialling, Event::Changed, MIDDLE), [Effect::Open(1)]);
+        core.handle(at(1), dialling, Event::Asked(b.clone()), MIDDLE);
+        assert_eq!(core.handle(at(3), dialling, tick(), MIDDLE), []);
+        assert_eq!(core.handle(at(4), dialling, tick(), MIDDLE), [Effect::ComeAgain(b.clone(), at(19))]);
+        // a probe of what is known to be down: who asks meanwhile waits as before
+        core.handle(at(31), lane(9, 0, 0), Event::Ended { reached: false }, MIDDLE);
+        core.handle(at(46), lane(9, 0, 0), tick(), MIDDLE);
+        core.handle(at(46), lane(9, 0, 0), Event::Asked(a), MIDDLE);
+        core.handle(at(46), dialling, Event::Changed, MIDDLE);
+        core.handle(at(47), dialling, Event::Asked(b.clone()), MIDDLE);
+        assert_eq!(core.handle(at(49), dialling, tick(), MIDDLE), [Effect::Down(b, at(64))]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::mail::{MessageId, Outcome};
 /// the store may gather, a sync, and the way of the reply.
 const RESULT_AT_RISK: Duration = Duration::from_millis(120);
 
+/// Mail is tried at least for so long.
+pub(super) const EXPIRY: Duration = Duration::from_secs(1800);
+
 /// What is to become of a recipient, whatever happens on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Destiny {
@@ -57,6 +60,8 @@ struct Fate {
 struct Letter {
     entry: Entry,
     has_sender: bool,
+    /// When it was handed over, if it was accepted.
+    offered: Timestamp,
     content: Vec<u8>,
     fates: BTreeMap<String, Fate>,
     /// Transactions that remote servers saw begin, by domain.
@@ -70,8 +75,6 @@ pub(super) struct Ledger {
     copies: BTreeMap<MessageId, u32>,
     /// Letters in the order in which they arrived.
     pub(super) arrivals: Vec<u32>,
-    /// Whether the disk failed in this life: results may then stay unwritten for longer.
-    pub(super) had_disk_trouble: bool,
     /// The first thing that was not right.
     pub(super) violation: Option<String>,
 }
@@ -92,14 +95,21 @@ impl Ledger {
         let fate =
             |destiny| Fate { destiny, deliveries: Vec::new(), reports: BTreeSet::new(), is_given_up: false };
         let fates = recipients.iter().map(|(address, destiny)| (address.clone(), fate(*destiny))).collect();
-        let letter = Letter { entry: Entry::Unsure, has_sender, content, fates, tries: BTreeMap::new() };
+        let letter = Letter {
+            entry: Entry::Unsure,
+            has_sender,
+            offered: Timestamp::MAX,
+            content,
+            fates,
+            tries: BTreeMap::new(),
+        };
         self.letters.insert(number, letter);
     }
 
     /// The client was told that it is queued.
-    pub(super) fn accept(&mut self, number: u32, copies: &[MessageId]) {
+    pub(super) fn accept(&mut self, offered: Timestamp, number: u32, copies: &[MessageId]) {
         if let Some(letter) = self.letters.get_mut(&number) {
-            letter.entry = Entry::Accepted;
+            (letter.entry, letter.offered) = (Entry::Accepted, offered);
         }
         self.copies.extend(copies.iter().map(|copy| (*copy, number)));
     }
@@ -153,11 +163,12 @@ impl Ledger {
     }
 
     /// A report arrived for the sender of a letter.
-    pub(super) fn reported(&mut self, number: u32, report: &str, failed: &[String]) {
+    pub(super) fn reported(&mut self, now: Timestamp, number: u32, report: &str, failed: &[String]) {
         let Some(letter) = self.letters.get_mut(&number).filter(|letter| letter.has_sender) else {
             return self.violate(format!("a report on letter {number}, which has no sender"));
         };
         let mut wrong = None;
+        let is_early = letter.entry == Entry::Accepted && now.since(letter.offered) < EXPIRY;
         for recipient in failed {
             match letter.fates.get_mut(recipient) {
                 None => wrong = Some(format!("a report on letter {number} names {recipient}")),
@@ -166,6 +177,8 @@ impl Ledger {
                     if fate.destiny == Destiny::Delivered {
                         wrong =
                             Some(format!("letter {number} was given up for {recipient} without a verdict"));
+                    } else if fate.destiny == Destiny::Expired && is_early {
+                        wrong = Some(format!("letter {number} was given up early for {recipient}"));
                     } else if fate.reports.len() > 1 {
                         wrong = Some(format!("letter {number} was reported twice for {recipient}"));
                     }
@@ -203,7 +216,8 @@ impl Ledger {
     }
 
     /// Everything stopped; what was not durable is forgotten.
-    pub(super) fn crashed(&mut self, now: Timestamp) {
+    /// A disk that failed may have kept results from being written.
+    pub(super) fn crashed(&mut self, now: Timestamp, had_disk_trouble: bool) {
         let mut wrong = None;
         let fates = self.letters.values_mut().flat_map(|letter| {
             // the ids of a letter whose sender was never answered are not known here
@@ -215,7 +229,7 @@ impl Ledger {
                 fate.deliveries.iter_mut().filter(|delivery| delivery.is_heard && !delivery.is_settled)
             {
                 let is_fresh = now.since(delivery.at) <= RESULT_AT_RISK;
-                if is_known && !is_fresh && !delivery.is_excused && !self.had_disk_trouble {
+                if is_known && !is_fresh && !delivery.is_excused && !had_disk_trouble {
                     wrong = Some(format!(
                         "the result for {recipient}, heard at {:?}, was not durable at {now:?}",
                         delivery.at
@@ -225,7 +239,6 @@ impl Ledger {
             }
         }
         wrong.into_iter().for_each(|wrong| self.violate(wrong));
-        self.had_disk_trouble = false;
     }
 
     /// Compares with what the relay has queued: copies with their attempts and recipients.
@@ -262,6 +275,22 @@ impl Ledger {
             }
         }
         wrong.into_iter().for_each(|wrong| self.violate(wrong));
+    }
+
+    /// Everything works, and has for long: whatever can be delivered must have been.
+    pub(super) fn check_delivered(&mut self) {
+        let mut late = None;
+        let accepted = self.letters.iter().filter(|(_, letter)| letter.entry == Entry::Accepted);
+        for (number, letter) in accepted {
+            for (recipient, fate) in &letter.fates {
+                if fate.destiny == Destiny::Delivered && fate.deliveries.is_empty() {
+                    late = Some(format!(
+                        "letter {number} to {recipient} still waits, and nothing is in its way"
+                    ));
+                }
+            }
+        }
+        late.into_iter().for_each(|late| self.violate(late));
     }
 
     /// At the end of everything: each accepted recipient came to its end, and once.

@@ -238,7 +238,7 @@ impl Network {
             Some(number) => ledger.arrived(now, number, &recipients, content, is_heard),
             None => match Report::read(content) {
                 Some(report) if recipients == [sender(report.to)] => {
-                    ledger.reported(report.to, &report.id, &report.failed);
+                    ledger.reported(now, report.to, &report.id, &report.failed);
                 }
                 _ => ledger.violate(format!("mail from nobody arrived for {recipients:?}")),
             },

@@ -21,7 +21,7 @@ async fn post(world: &World, life: &Life, number: u32, client: &'static str, cla
     let (content, to) = (letter(number, false, &mut rng), format!("u{number}@a.example"));
     lock(&world.ledger).offer(number, true, content.clone(), &[(to.clone(), Destiny::Delivered)]);
     let mail = Mail { number, has_sender: true, client, class, recipients: vec![to], content };
-    mail.post(&life.gate, &world.ledger, &world.trace).await;
+    mail.post(&life.gate, &world.ledger, &world.trace, &life.network.clock).await;
 }
 
 async fn until_arrived(world: &World, number: u32) -> usize {

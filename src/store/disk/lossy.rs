@@ -38,6 +38,7 @@ struct State {
     operations: u64,
     faults: BTreeMap<u64, Fault>,
     powered_off: bool,
+    has_failed: bool,
     lies_about_sync: bool,
 }
 
@@ -67,6 +68,11 @@ impl LossyDisk {
     /// Whether the power is off.
     pub fn is_off(&self) -> bool {
         self.state().powered_off
+    }
+
+    /// Whether an operation has failed since the last restart.
+    pub fn has_failed(&self) -> bool {
+        self.state().has_failed
     }
 
     /// A drive that answers syncs without syncing: the defect that durability tests must notice.
@@ -105,7 +111,7 @@ impl LossyDisk {
         for inode in inodes.iter_mut() {
             inode.crash(rng);
         }
-        state.powered_off = false;
+        (state.powered_off, state.has_failed) = (false, false);
         state.faults.clear();
     }
 
@@ -127,8 +133,14 @@ impl LossyDisk {
                 state.powered_off = true;
                 Err(io::Error::other("power cut"))
             }
-            Some(Fault::Error) => Err(io::Error::other("input/output error")),
-            Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::Error) => {
+                state.has_failed = true;
+                Err(io::Error::other("input/output error"))
+            }
+            Some(Fault::Full) => {
+                state.has_failed = true;
+                Err(io::ErrorKind::StorageFull.into())
+            }
         }
     }
 }
