@@ -13,7 +13,7 @@ use super::lease::{Lease, Leases};
 use super::{Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain, MessageId};
-use crate::store::{BodyReader, Key, Reader, StoreError};
+use crate::store::{BodyReader, Key, Reader, Rows, StoreError};
 
 /// Rows read from the index at a time.
 const SCAN_ROWS: usize = 128;
@@ -21,6 +21,8 @@ const SCAN_ROWS: usize = 128;
 const TURN_COPIES: usize = 8;
 /// Of a page, so much (one part in this many) is kept for less urgent classes.
 const SHARE_OF_OTHERS: usize = 8;
+/// A line of up to so many rows is read in one look.
+const SHORT_LINE_ROWS: usize = 64;
 /// A small message costs a turn as much as one of this size.
 const COST_MIN_OCTETS: u64 = 2048;
 /// Bodies up to this size come with the page; others are read when they are sent.
@@ -126,7 +128,11 @@ impl Turns {
 impl PageRequest {
     /// Reads the page. Blocking: for a reader thread.
     pub fn read(mut self, reader: &Reader, leases: &Leases) -> Result<Page, StoreError> {
-        let lines = sub_lines(reader, &self.domain)?;
+        let short = whole_line(reader, &self.domain)?;
+        let lines = match &short {
+            Some(rows) => sub_lines_of(rows, &self.domain)?,
+            None => sub_lines(reader, &self.domain)?,
+        };
         self.turns.update(&lines);
         let mut page = Page::default();
         for line in lines.iter().filter(|line| line.first_due > self.now) {
@@ -139,7 +145,7 @@ impl PageRequest {
                 wanted().filter(|other| *other > class).all(|other| self.turns.next_of(other).is_none());
             let kept = if is_alone { 0 } else { self.copies_max.div_ceil(SHARE_OF_OTHERS) };
             let limit = self.copies_max.saturating_sub(kept).max(page.leased.len() + 1).min(self.copies_max);
-            self.read_class(reader, leases, class, limit, &mut page)?;
+            self.read_class((reader, short.as_ref()), leases, class, limit, &mut page)?;
         }
         page.is_end = self.turns.open_lines() == 0;
         page.turns = self.turns;
@@ -148,7 +154,7 @@ impl PageRequest {
 
     fn read_class(
         &mut self,
-        reader: &Reader,
+        (reader, short): (&Reader, Option<&Rows>),
         leases: &Leases,
         class: Class,
         limit: usize,
@@ -164,6 +170,7 @@ impl PageRequest {
                 domain: &self.domain,
                 lane: &lane,
                 now: self.now,
+                short,
                 after: turn.after,
                 copies_max: if is_only { left } else { left.min(TURN_COPIES) },
             };
@@ -183,19 +190,31 @@ struct Chunk<'a> {
     domain: &'a Domain,
     lane: &'a [u8],
     now: Timestamp,
+    /// All rows of the line, where they are few.
+    short: Option<&'a Rows>,
     after: Option<Key>,
     copies_max: usize,
 }
 
 impl Chunk<'_> {
+    fn rows(&self, reader: &Reader, from: &[u8], end: &[u8]) -> Result<Rows, StoreError> {
+        match self.short {
+            Some(rows) => {
+                let here = rows.iter().filter(|(key, _)| &**key > from && &**key < end);
+                Ok(here.cloned().collect())
+            }
+            None => reader.scan(Bound::Excluded(from), end, SCAN_ROWS.min(self.copies_max + 32)),
+        }
+    }
+
     /// Adds what is due to the page; gives where the next chunk begins, or nothing at the end.
-    fn read(self, reader: &Reader, leases: &Leases, page: &mut Page) -> Result<Option<Key>, StoreError> {
+    fn read(mut self, reader: &Reader, leases: &Leases, page: &mut Page) -> Result<Option<Key>, StoreError> {
         let line = keys::line_of(self.domain);
         let (start, end) = ([&line, self.lane, &[0]].concat(), [&line, self.lane, &[1]].concat());
-        let mut from = self.after.unwrap_or_else(|| start.into());
+        let mut from = self.after.take().unwrap_or_else(|| start.into());
         let before = page.leased.len();
         loop {
-            let rows = reader.scan(Bound::Excluded(&from), &end, SCAN_ROWS.min(self.copies_max + 32))?;
+            let rows = self.rows(reader, &from, &end)?;
             let Some((last, _)) = rows.last() else { return Ok(None) };
             let next_from = last.clone();
             for (key, _) in rows {
@@ -214,6 +233,28 @@ impl Chunk<'_> {
             from = next_from;
         }
     }
+}
+
+/// All rows of a domain, where they are few.
+fn whole_line(reader: &Reader, domain: &Domain) -> Result<Option<Rows>, StoreError> {
+    let line = keys::line_of(domain);
+    let end = [&line[..line.len() - 1], &[1]].concat();
+    reader.scan_whole(&line, &end, SHORT_LINE_ROWS)
+}
+
+/// The sub-lines among all rows of a domain.
+fn sub_lines_of(rows: &Rows, domain: &Domain) -> Result<Vec<SubLine>, StoreError> {
+    let line = keys::line_of(domain);
+    let mut lines: Vec<SubLine> = Vec::new();
+    for (key, _) in rows {
+        let Some(place) = keys::place(key, &line) else {
+            return Err(StoreError::Damaged("a waiting row's key".into()));
+        };
+        if lines.last().is_none_or(|last| *last.lane != *place.lane) {
+            lines.push(SubLine { lane: place.lane.into(), first_due: place.due });
+        }
+    }
+    Ok(lines)
 }
 
 /// The sub-lines of a domain, each found by one look.
@@ -247,7 +288,8 @@ pub fn sweep_piece(
             continue;
         }
         let mut page = Page::default();
-        let chunk = Chunk { domain, lane: &line.lane, now, after: place.after.take(), copies_max };
+        let chunk =
+            Chunk { domain, lane: &line.lane, now, short: None, after: place.after.take(), copies_max };
         let after = chunk.read(reader, leases, &mut page)?;
         page.leased.retain(|leased| is_wanted(&leased.queued));
         match after {

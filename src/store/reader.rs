@@ -101,6 +101,17 @@ impl Reader {
         Ok(Vec::new())
     }
 
+    /// All rows from behind `from`, below `to`, in key order; nothing where there may be more than `limit`.
+    pub fn scan_whole(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Option<Rows>, StoreError> {
+        let recent = self.recent(Bound::Excluded(from), to, limit + 1);
+        if recent.len() > limit {
+            return Ok(None);
+        }
+        let range = (Bound::Excluded(from), Bound::Excluded(to));
+        let indexed = self.index.scan(range.0, range.1, limit + 1)?;
+        Ok((indexed.len() <= limit).then(|| merge(recent, indexed, false)))
+    }
+
     /// One look at the memtables and the index; where the memtables were cut off, the key at the cut.
     fn scan_once(
         &self,

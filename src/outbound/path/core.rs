@@ -22,8 +22,9 @@ const FIRST_SESSION_PATIENCE: Duration = Duration::from_secs(3);
 const COME_AGAIN: Duration = Duration::from_secs(15);
 /// A site that refused a connection is offered one more than it took after this.
 const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
-/// So many waiting copies are worth a connection.
-const COPIES_PER_CONNECTION: usize = 4;
+/// So many waiting copies are worth another connection at once; fewer wait for the clock, which shows
+/// how fast those there are take them.
+const COPIES_PER_CONNECTION: usize = 32;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// After this, where others wait for its room.
@@ -253,12 +254,17 @@ impl Core {
         }
         // a path that failed is tried with one connection first
         let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.ceiling };
-        // a new connection costs more than a short wait for one that is busy; but where nothing was
-        // fetched since the clock last ticked, all there are may be slow
+        // a new connection costs more than a short wait for one that is busy; but where more waits than
+        // was fetched since the clock last ticked, those there are, are slow: twice as many, then
         let busy = self.sessions - lane.idle_sessions.min(self.sessions);
         let by_load = lane.ready.div_ceil(COPIES_PER_CONNECTION).saturating_sub(busy);
-        let stands_still = ticked && lane.fetched == std::mem::replace(&mut self.fetched, lane.fetched);
-        let by_wait = usize::from(stands_still && lane.ready > 0);
+        let by_wait = if ticked {
+            let fetched = lane.fetched - std::mem::replace(&mut self.fetched, lane.fetched);
+            let is_slow = lane.ready as u64 > fetched;
+            if is_slow { self.sessions.max(1).min(lane.ready) } else { 0 }
+        } else {
+            0
+        };
         let wanted = by_load.max(by_wait).saturating_sub(lane.idle_sessions);
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
@@ -340,10 +346,10 @@ mod tests {
     #[test]
     fn one_connection_first_then_as_many_as_there_is_work() {
         let mut core = core();
-        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
-        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE), []);
-        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [Effect::Open(3)]);
-        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE), [], "four are the limit");
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE), []);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [Effect::Open(3)]);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [], "four are the limit");
     }
 
     #[test]
@@ -354,15 +360,15 @@ mod tests {
         assert_eq!(core.handle(at(1), moving, Event::Tick { crowded: false }, MIDDLE), []);
         assert_eq!(core.handle(at(2), moving, Event::Tick { crowded: false }, MIDDLE), [Effect::Open(1)]);
         let mut core = proven();
-        assert_eq!(core.handle(at(1), lane(9, 9, 0), Event::Changed, MIDDLE), [Effect::Open(2)]);
+        assert_eq!(core.handle(at(1), lane(9, 65, 0), Event::Changed, MIDDLE), [Effect::Open(2)]);
     }
 
     #[test]
     fn an_outage_is_one_fact_and_is_probed_with_one_connection() {
         let mut core = core();
-        core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
+        core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE);
         let a = domain("a.example");
-        assert_eq!(core.handle(at(1), lane(0, 50, 0), Event::Asked(a.clone()), MIDDLE), []);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Asked(a.clone()), MIDDLE), []);
         assert_eq!(
             core.handle(at(10), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE),
             [note_down(10, 25, 1), Effect::ClearLane, Effect::Down(a.clone(), at(25))]
@@ -437,14 +443,14 @@ mod tests {
     #[test]
     fn a_refused_connection_beside_working_ones_is_no_outage() {
         let mut core = core();
-        core.handle(at(1), lane(0, 50, 0), Event::Changed, MIDDLE);
-        core.handle(at(1), lane(0, 50, 0), Event::Opened, MIDDLE);
+        core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE);
+        core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE);
         // one is up, three were refused: nothing is cleared, and none of the three is dialled again
         for _ in 0..3 {
-            assert_eq!(core.handle(at(2), lane(0, 50, 0), Event::Ended { reached: false }, MIDDLE), []);
+            assert_eq!(core.handle(at(2), lane(0, 500, 0), Event::Ended { reached: false }, MIDDLE), []);
         }
-        assert_eq!(core.handle(at(61), lane(0, 50, 0), Event::Tick { crowded: false }, MIDDLE), []);
-        let later = core.handle(at(62), lane(0, 50, 0), Event::Tick { crowded: false }, MIDDLE);
+        assert_eq!(core.handle(at(61), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE), []);
+        let later = core.handle(at(62), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE);
         assert_eq!(later, [Effect::Open(1)], "one more than it took, a minute later");
     }
 
