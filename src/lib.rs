@@ -58,6 +58,9 @@
 //!   are logged, so replay is idempotent, and each row knows the segment that it keeps alive.
 //! - An entry of the index is a block of rows: sled keeps some 700 octets in memory for each page of 8 to
 //!   16 entries, however small, and a million queued messages are then 10 MiB rather than 115.
+//! - Bodies up to 512 KiB live in the log, four times the size first planned: a file of its own, and a
+//!   sync of its own, cost a message of 256 KiB a quarter of its CPU. Only 128 at a time may be that large in memory
+//!   while they come in; beyond that, files begin at 128 KiB.
 //! - A domain's earliest due is an *alarm*, which may ring early but never late. It is moved only by
 //!   whoever has seen every group that touched it.
 //! - A destination that is down is a row, a *curfew*: alarms set under it keep silent as long as the row

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::stamp::{self, Origin};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{
@@ -15,6 +17,10 @@ use crate::store::{BODY_IN_LOG_MAX_OCTETS, Batch, BodyFile, NewBody, Store, Stor
 const RECEIVED_MAX: usize = 100;
 /// Recipients of one copy: what every server must take in one transaction (RFC 5321 4.5.3.1.8).
 const COPY_RECIPIENTS_MAX: usize = 100;
+/// Any message may take this much memory while it comes in.
+const SMALL_MAX_OCTETS: usize = 128 << 10;
+/// So many may take as much as a body in the log may have; others go to a file before that.
+const MEDIUM_MAX: usize = 128;
 /// A large body is written in pieces of about this size.
 const PIECE_OCTETS: usize = 256 << 10;
 
@@ -45,6 +51,8 @@ pub struct Gate {
     ids: Arc<MessageIds>,
     clock: Clock,
     settings: Arc<GateSettings>,
+    /// A place for each message in memory that is more than small.
+    medium: Arc<Semaphore>,
 }
 
 /// A message being received. Dropped, it was never there.
@@ -62,12 +70,13 @@ pub struct Draft {
     file: Option<BodyFile>,
     file_octets: u64,
     received: usize,
+    medium: Option<OwnedSemaphorePermit>,
 }
 
 impl Gate {
     /// A gate into the store.
     pub fn new(store: Store, ids: Arc<MessageIds>, clock: Clock, settings: GateSettings) -> Self {
-        Gate { store, ids, clock, settings: Arc::new(settings) }
+        Gate { store, ids, clock, settings: Arc::new(settings), medium: Arc::new(Semaphore::new(MEDIUM_MAX)) }
     }
 
     /// Begins a message; its trace field is written already.
@@ -96,6 +105,7 @@ impl Gate {
             file: None,
             file_octets: 0,
             received: 0,
+            medium: None,
         }
     }
 }
@@ -132,8 +142,24 @@ impl Draft {
 
     /// Moves content to the disk where there is too much of it for memory.
     pub async fn relieve(&mut self) -> Result<(), StoreError> {
-        let limit = if self.file.is_some() { PIECE_OCTETS } else { BODY_IN_LOG_MAX_OCTETS };
+        if self.file.is_none() && self.buffer.len() <= SMALL_MAX_OCTETS {
+            return Ok(());
+        }
+        let limit = if self.file.is_some() {
+            PIECE_OCTETS
+        } else if self.may_be_medium() {
+            BODY_IN_LOG_MAX_OCTETS
+        } else {
+            SMALL_MAX_OCTETS
+        };
         if self.buffer.len() > limit { self.spill().await } else { Ok(()) }
+    }
+
+    fn may_be_medium(&mut self) -> bool {
+        if self.medium.is_none() {
+            self.medium = self.gate.medium.clone().try_acquire_owned().ok();
+        }
+        self.medium.is_some()
     }
 
     async fn spill(&mut self) -> Result<(), StoreError> {
@@ -143,6 +169,8 @@ impl Draft {
         let owner = queue::body_owner(self.id, self.copies.len());
         let (store, file, octets) =
             (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
+        // in a file, it takes no more than a small one
+        self.medium = None;
         self.file_octets += octets.len() as u64;
         let write = move || {
             let mut file = file.map_or_else(|| store.body_file(&owner), Ok)?;

@@ -75,7 +75,7 @@ use threads::{READS_MAX, REQUESTS_MAX, Threads};
 use writer::Writer;
 
 /// Bodies up to this size live in the log; larger ones get a file.
-pub const BODY_IN_LOG_MAX_OCTETS: usize = 128 << 10;
+pub const BODY_IN_LOG_MAX_OCTETS: usize = 512 << 10;
 
 /// Told, on the writer's thread, of the alarms that a durable group set or touched. Must not block.
 pub type AlarmSink = Box<dyn Fn(&[Rung]) + Send>;
