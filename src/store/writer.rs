@@ -24,7 +24,7 @@ use super::row::{Blob, Key, Position, Row};
 /// A batch may take this much in the log; far below what one group may.
 pub(super) const BATCH_MAX_OCTETS: usize = 16 << 20;
 /// Batches are gathered into one group up to about this size.
-pub(super) const GROUP_GOAL_OCTETS: usize = 8 << 20;
+pub(super) const GROUP_GOAL_OCTETS: usize = 2 << 20;
 /// Settlements may fill the active table this many times over, while the index is not ready.
 const BRIM: usize = 8;
 /// A group's buffer is given back above this.
