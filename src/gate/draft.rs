@@ -169,8 +169,6 @@ impl Draft {
         let owner = queue::body_owner(self.id, self.copies.len());
         let (store, file, octets) =
             (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
-        // in a file, it takes no more than a small one
-        self.medium = None;
         self.file_octets += octets.len() as u64;
         let write = move || {
             let mut file = file.map_or_else(|| store.body_file(&owner), Ok)?;
@@ -180,7 +178,9 @@ impl Draft {
         let (file, mut octets) =
             tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)??;
         octets.clear();
-        self.buffer = octets;
+        // its place goes with its room: from here on it takes a piece at a time
+        octets.shrink_to(PIECE_OCTETS);
+        (self.buffer, self.medium) = (octets, None);
         self.file = Some(file);
         Ok(())
     }

@@ -186,22 +186,26 @@ impl Store {
         alarms: AlarmSink,
         home: Option<home::Home>,
     ) -> Result<Self, StoreError> {
+        let parts = (writer, disk, index);
+        Self::run_by(parts, clock, alarms, home, |desk, reader, alive| {
+            Ok(Arc::new(Threads::start(desk, reader, alive)?))
+        })
+    }
+
+    /// A store run by an engine, which drops the sender it is given when the writer has ended.
+    fn run_by(
+        (writer, disk, index): (Writer, Arc<dyn Disk>, Arc<dyn Index>),
+        clock: Clock,
+        alarms: AlarmSink,
+        home: Option<home::Home>,
+        start: impl FnOnce(Desk, Reader, watch::Sender<()>) -> Result<Arc<dyn Engine>, StoreError>,
+    ) -> Result<Self, StoreError> {
         let reader = Reader { view: writer.view(), index, log: writer.log().reader(), disk };
         let ailment = desk::Ailment::default();
         let desk = Desk::new(writer, clock, alarms, ailment.clone());
         let (alive, ended) = watch::channel(());
-        let engine = Threads::start(desk, reader.clone(), alive)?;
-        Ok(Self::with_engine(Arc::new(engine), reader, ailment, ended, home))
-    }
-
-    fn with_engine(
-        engine: Arc<dyn Engine>,
-        reader: Reader,
-        ailment: desk::Ailment,
-        ended: watch::Receiver<()>,
-        home: Option<home::Home>,
-    ) -> Self {
-        Store(Arc::new(Shared {
+        let engine = start(desk, reader.clone(), alive)?;
+        Ok(Store(Arc::new(Shared {
             engine,
             ailment,
             reader,
@@ -210,7 +214,7 @@ impl Store {
             soon_permits: Arc::new(Semaphore::new(REQUESTS_MAX / 4)),
             read_permits: Arc::new(Semaphore::new(READS_MAX)),
             home,
-        }))
+        })))
     }
 
     /// Makes a batch durable; returns the number of its group.

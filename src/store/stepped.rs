@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::batch::Haste;
 use super::compact;
-use super::desk::{Ailment, Desk, Event, Job, Submission};
+use super::desk::{Desk, Event, Job, Submission};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::index::Index;
@@ -41,14 +41,13 @@ impl Store {
         alarms: AlarmSink,
     ) -> Result<(Self, Replayed), StoreError> {
         let (writer, report) = Writer::open(log, disk.clone(), index.clone(), settings, &mut |_| {})?;
-        let reader = Reader { view: writer.view(), index, log: writer.log().reader(), disk };
-        let ailment = Ailment::default();
-        let desk = Desk::new(writer, clock, alarms, ailment.clone());
-        let (alive, ended) = watch::channel(());
-        let engine = Stepped { desk: Mutex::new(Some(desk)), reader: reader.clone(), arrived: Notify::new() };
-        let engine = Arc::new(engine);
-        tokio::spawn(engine.clone().run(alive));
-        Ok((Store::with_engine(engine, reader, ailment, ended, None), report))
+        let store = Self::run_by((writer, disk, index), clock, alarms, None, |desk, reader, alive| {
+            let desk = Mutex::new(Some(desk));
+            let engine = Arc::new(Stepped { desk, reader, arrived: Notify::new() });
+            tokio::spawn(engine.clone().run(alive));
+            Ok(engine)
+        });
+        Ok((store?, report))
     }
 }
 

@@ -4,23 +4,17 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
 
-use super::core::{Block, Blocker, Core, Effect, Event};
+use super::core::{Core, Effect, Event};
+use super::steps::{move_alarm, page, resolve, sweep};
 use crate::clock::Timestamp;
-use crate::mail::{Class, Domain, Reply};
+use crate::mail::{Class, Domain};
 use crate::net::RouteError;
 use crate::outbound::Deps;
-use crate::outbound::lane::{Credit, Work};
+use crate::outbound::lane::Credit;
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
-use crate::outbound::meters::Meters;
-use crate::outbound::path::{AskCredits, AskUrgently, PathHandle, Pushed};
-use crate::outbound::rest;
-use crate::outbound::route::{self, Route};
-use crate::outbound::session::{conclude, hold_damaged, unreached};
-use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
-use crate::store::{Batch, Haste, StoreError};
-
-/// Copies looked at in one piece of a sweep.
-const SWEEP_COPIES: usize = 200;
+use crate::outbound::path::{AskCredits, AskUrgently, PathHandle};
+use crate::outbound::route::Route;
+use crate::queue::{PageRequest, Turns};
 
 /// Mail may be due at this time; whether somebody waits for it.
 #[derive(Message)]
@@ -267,120 +261,6 @@ where
             me.do_send(otherwise);
         }
     }
-}
-
-/// Reads a page and hands it to the path, a credit with each copy.
-async fn page(
-    deps: &Deps,
-    request: PageRequest,
-    credits: Vec<Credit>,
-    path: &PathHandle,
-) -> Result<(Turns, bool, Option<Timestamp>), StoreError> {
-    let leases = deps.leases.clone();
-    let page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
-    for (leased, error) in page.damaged {
-        hold_damaged(deps, leased, &error).await;
-    }
-    for (key, error) in page.unreadable {
-        tracing::error!(event = "held", reason = "unreadable", error = %error);
-        let mut batch = Batch::new();
-        queue::set_aside(&mut batch, &key);
-        deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await?;
-    }
-    let works = page.leased.into_iter().zip(credits).map(|(leased, credit)| Work { leased, credit });
-    let works: Vec<Work> = works.collect();
-    if !works.is_empty() {
-        path.do_send(Pushed(works));
-    }
-    Ok((page.turns, page.is_end, page.next_due))
-}
-
-/// Settles what is due and past its time, as nothing can be sent; everything where the domain takes no
-/// mail at all.
-async fn sweep(deps: &Deps, domain: &Domain, everything: Option<RouteError>) -> Result<(), StoreError> {
-    let (meters, mut place) = (Meters::default(), SweepPlace::default());
-    loop {
-        let (of, leases, now, all) =
-            (domain.clone(), deps.leases.clone(), deps.clock.now(), everything.is_some());
-        let read = deps.store.read(move |reader| {
-            let is_over = |queued: &Queued| all || now >= queued.expires;
-            let wanted = (SWEEP_COPIES, &is_over as &dyn Fn(&Queued) -> bool);
-            let piece = queue::sweep_piece(reader, &leases, (&of, now), &mut place, wanted)?;
-            Ok((piece, place))
-        });
-        let (piece, gone_on) = read.await?;
-        place = gone_on;
-        let Some(piece) = piece else { return Ok(()) };
-        for leased in piece.leased {
-            let reply = no_way(everything.as_ref());
-            let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
-            let content = leased.body.clone();
-            conclude(deps, &meters, leased, &verdicts, None, content.as_deref()).await;
-        }
-    }
-}
-
-fn no_way(error: Option<&RouteError>) -> Reply {
-    match error {
-        Some(error @ RouteError::NullMx) => unreached(556, (5, 1, 10), error.to_string()),
-        Some(error) => unreached(550, (5, 1, 2), error.to_string()),
-        None => unreached(451, (4, 4, 1), "the domain's mail hosts could not be reached for too long".into()),
-    }
-}
-
-/// Finds the way; where there is none, how often in a row there was none before.
-async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (RouteError, u32)> {
-    // never closed: there is always a place in the end
-    let _place = deps.look_ups.acquire().await;
-    match route::resolve(deps, domain).await {
-        Ok(route) => Ok(route),
-        Err(error) => {
-            let known = rest::recall(deps, &Destination::domain(domain)).await;
-            Err((error, known.map_or(0, |rest| rest.failures)))
-        }
-    }
-}
-
-/// Lets the domain's alarm ring when the first of its rows is due, even one that is being tried now;
-/// where the domain is blocked, not before that ends.
-async fn move_alarm(
-    deps: &Deps,
-    domain: &Domain,
-    block: Option<Block>,
-    site: Option<Destination>,
-) -> Result<(), StoreError> {
-    let of = domain.clone();
-    let (seen, earliest) = deps
-        .store
-        .read(move |reader| {
-            let seen = reader.seq();
-            Ok((seen, queue::earliest_due(reader, &of)?))
-        })
-        .await?;
-    let (mut batch, name) = (Batch::new(), Destination::domain(domain));
-    let mut to = earliest;
-    let under = match block {
-        // nobody waits: nothing is to be remembered
-        _ if earliest.is_none() => {
-            name.open(&mut batch);
-            None
-        }
-        Some(Block { until, by: Blocker::Name { failures } }) => {
-            name.shut(&mut batch, &Rest { until, since: deps.clock.now(), failures });
-            Some(name.curfew(until))
-        }
-        Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
-        Some(Block { until, by: Blocker::Crowd | Blocker::Fault }) => {
-            to = earliest.map(|due| due.max(until));
-            None
-        }
-        None => {
-            name.open(&mut batch);
-            None
-        }
-    };
-    queue::move_alarm(&mut batch, domain, seen, to, under);
-    deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await
 }
 
 impl Actor for DomainActor {

@@ -2,6 +2,7 @@
 
 mod actor;
 mod core;
+mod steps;
 
 pub(super) use actor::{
     Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, StopDomain, UrgentCredits, Wake,
