@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::Addr;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::admin;
 use super::config::Config;
@@ -17,7 +17,7 @@ use crate::inbound::{Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Outbound};
+use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Outbound, Places};
 use crate::queue::{self, Leases};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
@@ -80,10 +80,7 @@ impl Relay {
             resolver: Arc::new(resolver),
             dial: Arc::new(TcpDialler),
             outcomes,
-            connections: Arc::new(Semaphore::new(config.outbound.connections_max)),
-            look_ups: Arc::new(Semaphore::new(config.outbound.look_ups_max)),
-            copies: Arc::new(Semaphore::new(config.outbound.copies_max)),
-            urgent_copies: Arc::new(Semaphore::new(config.outbound.urgent_copies_max)),
+            places: Places::new(&config.outbound),
             faults: Faults::default(),
             settings: config.outbound,
         };

@@ -101,6 +101,16 @@ pub struct Deps {
     pub dial: Arc<dyn Dial>,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
+    /// How much may be under way at once.
+    pub places: Places,
+    /// What a test lets go wrong.
+    pub faults: Faults,
+    /// How mail is sent.
+    pub settings: Settings,
+}
+
+/// Places for what is under way, over all domains and paths.
+pub struct Places {
     /// A place for each connection to a remote server.
     pub connections: Arc<Semaphore>,
     /// A place for each domain whose way is being looked up: an answer under way takes some 10 KB.
@@ -109,10 +119,19 @@ pub struct Deps {
     pub copies: Arc<Semaphore>,
     /// Some more, for urgent copies where all places are taken.
     pub urgent_copies: Arc<Semaphore>,
-    /// What a test lets go wrong.
-    pub faults: Faults,
-    /// How mail is sent.
-    pub settings: Settings,
+}
+
+impl Places {
+    /// As many as the settings allow.
+    pub fn new(settings: &Settings) -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Places {
+            connections: places(settings.connections_max),
+            look_ups: places(settings.look_ups_max),
+            copies: places(settings.copies_max),
+            urgent_copies: places(settings.urgent_copies_max),
+        }
+    }
 }
 
 impl Deps {

@@ -40,7 +40,7 @@ pub(super) async fn run(
 ) -> Ended {
     let settings = &deps.settings;
     // never closed: there is always a place in the end
-    let place = deps.connections.acquire().await;
+    let place = deps.places.connections.acquire().await;
     #[cfg(test)]
     let place = (!faults::has(faults::Defect::IgnoresPlaces)).then_some(place);
     let helo = settings.hostname.as_str();
@@ -108,7 +108,7 @@ async fn next_work(deps: &Deps, lane: &Lane) -> Option<(Work, bool)> {
         if let Some(work) = lane.next(IDLE_SLICE).await {
             return Some((work, true));
         }
-        if deps.connections.available_permits() == 0 {
+        if deps.places.connections.available_permits() == 0 {
             return None;
         }
         waited += IDLE_SLICE;

@@ -20,12 +20,14 @@ mod keys;
 mod lease;
 mod page;
 mod record;
+mod turns;
 
 use bytes::Bytes;
 
 pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
-pub use page::{Leased, Page, PageRequest, SweepPlace, Turns, earliest_due, sweep_piece};
+pub use page::{Leased, Page, PageRequest, SweepPlace, earliest_due, sweep_piece};
+pub use turns::Turns;
 
 use crate::clock::Timestamp;
 use crate::mail::{Class, ClientName, Domain, Envelope, MessageId};

@@ -4,12 +4,13 @@
 //! goes before normal, normal before bulk, without starving what comes behind; inside a class clients
 //! take turns by octets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::lease::{Lease, Leases};
+use super::turns::{Turn, Turns, sub_lines, sub_lines_of, whole_line};
 use super::{Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain, MessageId};
@@ -21,8 +22,6 @@ const SCAN_ROWS: usize = 128;
 const TURN_COPIES: usize = 8;
 /// Of a page, so much (one part in this many) is kept for less urgent classes.
 const SHARE_OF_OTHERS: usize = 8;
-/// A line of up to so many rows is read in one look.
-const SHORT_LINE_ROWS: usize = 64;
 /// A small message costs a turn as much as one of this size.
 const COST_MIN_OCTETS: u64 = 2048;
 /// Bodies up to this size come with the page; others are read when they are sent.
@@ -41,17 +40,6 @@ pub struct PageRequest {
     pub copies_max: usize,
     /// Only mail that is at least so urgent.
     pub least: Class,
-}
-
-/// How far the sub-lines of a domain were read in this lap, and what each had of the turns so far.
-#[derive(Clone, Debug, Default)]
-pub struct Turns(BTreeMap<Box<[u8]>, Turn>);
-
-#[derive(Clone, Debug, Default)]
-struct Turn {
-    after: Option<Key>,
-    is_read: bool,
-    served_octets: u64,
 }
 
 /// A copy to be tried, with the right to do so.
@@ -80,49 +68,6 @@ pub struct Page {
     pub is_end: bool,
     /// The earliest due that lies in the future, as far as this page saw.
     pub next_due: Option<Timestamp>,
-}
-
-/// A sub-line, by the first of its rows.
-struct SubLine {
-    /// Class and client, as they stand in the key.
-    lane: Box<[u8]>,
-    first_due: Timestamp,
-}
-
-impl Turns {
-    /// Begins a new lap: all sub-lines are read from their heads again; what each was served stays known.
-    pub fn new_lap(&mut self) {
-        let least = self.0.values().map(|turn| turn.served_octets).min().unwrap_or(0);
-        for turn in self.0.values_mut() {
-            *turn = Turn { served_octets: turn.served_octets - least, ..Turn::default() };
-        }
-    }
-
-    /// Knows the sub-lines that there are, and no others. A new one has no claim for the time before.
-    fn update(&mut self, lines: &[SubLine]) {
-        let mut old = std::mem::take(&mut self.0);
-        for line in lines {
-            let least = || self.least_served(&line.lane);
-            let turn = old.remove(&line.lane);
-            let turn = turn.unwrap_or_else(|| Turn { served_octets: least(), ..Turn::default() });
-            self.0.insert(line.lane.clone(), turn);
-        }
-    }
-
-    fn least_served(&self, lane: &[u8]) -> u64 {
-        let of_class = self.0.iter().filter(|(other, _)| other.first() == lane.first());
-        of_class.map(|(_, turn)| turn.served_octets).min().unwrap_or(0)
-    }
-
-    /// Whose turn it is among those of a class that have more.
-    fn next_of(&self, class: Class) -> Option<Box<[u8]>> {
-        let open = self.0.iter().filter(|(lane, turn)| !turn.is_read && keys::class_of(lane) == Some(class));
-        open.min_by_key(|(_, turn)| turn.served_octets).map(|(lane, _)| lane.clone())
-    }
-
-    fn open_lines(&self) -> usize {
-        self.0.values().filter(|turn| !turn.is_read).count()
-    }
 }
 
 impl PageRequest {
@@ -232,44 +177,6 @@ impl Chunk<'_> {
             }
             from = next_from;
         }
-    }
-}
-
-/// All rows of a domain, where they are few.
-fn whole_line(reader: &Reader, domain: &Domain) -> Result<Option<Rows>, StoreError> {
-    let line = keys::line_of(domain);
-    let end = [&line[..line.len() - 1], &[1]].concat();
-    reader.scan_whole(&line, &end, SHORT_LINE_ROWS)
-}
-
-/// The sub-lines among all rows of a domain.
-fn sub_lines_of(rows: &Rows, domain: &Domain) -> Result<Vec<SubLine>, StoreError> {
-    let line = keys::line_of(domain);
-    let mut lines: Vec<SubLine> = Vec::new();
-    for (key, _) in rows {
-        let Some(place) = keys::place(key, &line) else {
-            return Err(StoreError::Damaged("a waiting row's key".into()));
-        };
-        if lines.last().is_none_or(|last| *last.lane != *place.lane) {
-            lines.push(SubLine { lane: place.lane.into(), first_due: place.due });
-        }
-    }
-    Ok(lines)
-}
-
-/// The sub-lines of a domain, each found by one look.
-fn sub_lines(reader: &Reader, domain: &Domain) -> Result<Vec<SubLine>, StoreError> {
-    let line = keys::line_of(domain);
-    let end = [&line[..line.len() - 1], &[1]].concat();
-    let (mut from, mut lines) = (line.clone(), Vec::new());
-    loop {
-        let rows = reader.scan(Bound::Excluded(&from), &end, 1)?;
-        let Some((key, _)) = rows.first() else { return Ok(lines) };
-        let Some(place) = keys::place(key, &line) else {
-            return Err(StoreError::Damaged("a waiting row's key".into()));
-        };
-        from = [&line, place.lane, &[1]].concat();
-        lines.push(SubLine { lane: place.lane.into(), first_due: place.due });
     }
 }
 

@@ -92,10 +92,18 @@ pub(in crate::outbound) struct DomainActor {
     credits: Vec<Credit>,
     /// How far this lap has come, and whose turn it is.
     turns: Turns,
-    /// Whether urgent mail is looked for, and whether more of it came since.
-    urgent: (bool, bool),
+    urgent: Urgent,
     /// Whether the manager let it go.
     is_released: bool,
+}
+
+/// Whether urgent mail is looked for beside the pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgent {
+    No,
+    LookedFor,
+    /// And more of it came since.
+    CameAgain,
 }
 
 impl Drop for DomainActor {
@@ -119,7 +127,7 @@ impl DomainActor {
             path: None,
             credits: Vec::new(),
             turns: Turns::default(),
-            urgent: (false, false),
+            urgent: Urgent::No,
             is_released: false,
         };
         Actor::start(actor)
@@ -138,7 +146,7 @@ impl DomainActor {
         match effect {
             Effect::Resolve => {
                 // with the path goes what it was asked
-                (self.path, self.urgent) = (None, (false, false));
+                (self.path, self.urgent) = (None, Urgent::No);
                 guard(me, Happened(Event::PageFailed), async move { Routed(resolve(&deps, &domain).await) });
             }
             Effect::Ask => self.ask(context),
@@ -206,16 +214,16 @@ impl DomainActor {
     /// Urgent mail came, while other mail is on its way to the path or waits for places there.
     fn look_for_urgent(&mut self, context: &mut Context<Self>) {
         let Some(path) = self.path.as_ref().filter(|_| self.core.is_feeding()) else { return };
-        if std::mem::replace(&mut self.urgent, (true, true)).0 {
-            return;
+        if self.urgent != Urgent::No {
+            return self.urgent = Urgent::CameAgain;
         }
-        self.urgent = (true, false);
+        self.urgent = Urgent::LookedFor;
         path.do_send(AskUrgently(context.address().recipient()));
     }
 
     fn page_urgent(&mut self, credits: Vec<Credit>, context: &mut Context<Self>) {
         let (true, Some(path)) = (!credits.is_empty(), self.path.clone()) else {
-            return self.urgent = (false, false);
+            return self.urgent = Urgent::No;
         };
         let request = self.request(Turns::default(), Class::Transactional, credits.len());
         let deps = self.deps.clone();
@@ -294,8 +302,7 @@ impl Handler<UrgentRead> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, _: UrgentRead, context: &mut Self::Context) {
-        let (_, came_meanwhile) = std::mem::take(&mut self.urgent);
-        if came_meanwhile {
+        if std::mem::replace(&mut self.urgent, Urgent::No) == Urgent::CameAgain {
             self.look_for_urgent(context);
         }
     }

@@ -83,7 +83,7 @@ fn no_way(error: Option<&RouteError>) -> Reply {
 /// Finds the way; where there is none, how often in a row there was none before.
 pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (RouteError, u32)> {
     // never closed: there is always a place in the end
-    let _place = deps.look_ups.acquire().await;
+    let _place = deps.places.look_ups.acquire().await;
     match route::resolve(deps, domain).await {
         Ok(route) => Ok(route),
         Err(error) => {

@@ -70,7 +70,8 @@ impl Path {
                 }
             };
             let settings = &deps.settings;
-            let places = CopyPlaces { all: deps.copies.clone(), urgent: deps.urgent_copies.clone() };
+            let places =
+                CopyPlaces { all: deps.places.copies.clone(), urgent: deps.places.urgent_copies.clone() };
             let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
             Path {
                 core,

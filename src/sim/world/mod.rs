@@ -9,6 +9,7 @@ mod ledger;
 mod names;
 mod network;
 mod order;
+mod planted;
 mod trace;
 
 use std::collections::HashMap;
@@ -16,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use self::ledger::{Destiny, Ledger};
@@ -28,7 +28,9 @@ use crate::gate::{Gate, GateSettings, Origin};
 use crate::mail::{
     Address, BodyKind, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, ReversePath,
 };
-use crate::outbound::{self, AlarmInbox, Defect, Deps, Faults, Outbound, RetrySchedule, Routes, Settings};
+use crate::outbound::{
+    self, AlarmInbox, Defect, Deps, Faults, Outbound, Places, RetrySchedule, Routes, Settings,
+};
 use crate::queue::{self, Leases};
 use crate::smtp::{Limits, ServerSettings};
 use crate::store::{
@@ -278,10 +280,7 @@ impl World {
             resolver: Arc::new(self.names.clone()),
             dial: Arc::new(network.clone()),
             outcomes: self.hear_outcomes(),
-            connections: Arc::new(Semaphore::new(settings.connections_max)),
-            look_ups: Arc::new(Semaphore::new(settings.look_ups_max)),
-            copies: Arc::new(Semaphore::new(settings.copies_max)),
-            urgent_copies: Arc::new(Semaphore::new(settings.urgent_copies_max)),
+            places: Places::new(&settings),
             faults,
             settings,
         };
@@ -555,57 +554,4 @@ fn a_world_replays_exactly() {
     for seed in [7, 8] {
         assert_eq!(run(seed, Wrong::Nothing), run(seed, Wrong::Nothing));
     }
-}
-
-/// The first world in which something is seen to be wrong, and what that is.
-fn first_noticed(wrong: Wrong) -> Option<String> {
-    (0..100).find_map(|seed| run(seed, wrong).err())
-}
-
-/// It must be noticed as one of these.
-fn check_noticed(wrong: Wrong, told: &[&str]) {
-    let noticed = first_noticed(wrong).unwrap_or_default();
-    assert!(told.iter().any(|told| noticed.contains(told)), "{wrong:?} was noticed as {noticed:?}");
-}
-
-#[test]
-fn a_drive_that_lies_would_be_noticed() {
-    check_noticed(Wrong::Drive, &["is lost", "damage", "waits, though"]);
-}
-
-#[test]
-fn a_result_that_is_not_written_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::ForgetsResults), &["again"]);
-}
-
-#[test]
-fn connections_without_limit_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::IgnoresPlaces), &["connections are open"]);
-}
-
-#[test]
-fn an_attempt_charged_for_waiting_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::ChargesWaiting), &["was charged"]);
-}
-
-#[test]
-fn a_bounce_without_a_verdict_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::BouncesOnOutage), &["without a verdict"]);
-}
-
-#[test]
-fn smuggled_lines_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::LeavesDots), &["letter"]);
-}
-
-#[test]
-fn reports_to_nobody_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::ReportsToNobody), &["nobody", "still queued"]);
-}
-
-#[test]
-fn a_decision_that_is_not_pure_would_be_noticed() {
-    let differs =
-        |seed| run(seed, Wrong::Relay(Defect::ThrowsDice)) != run(seed, Wrong::Relay(Defect::ThrowsDice));
-    assert!((0..20).any(differs));
 }
