@@ -17,7 +17,7 @@ use crate::inbound::{Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Outbound, Places};
+use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Hosts, Outbound, Places, Sluices};
 use crate::queue::{self, Leases};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
@@ -81,6 +81,8 @@ impl Relay {
             dial: Arc::new(TcpDialler),
             outcomes,
             places: Places::new(&config.outbound),
+            sluices: Sluices::new(&config.outbound.caps),
+            hosts: Hosts::default(),
             faults: Faults::default(),
             settings: config.outbound,
         };

@@ -14,8 +14,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Deps;
 use crate::mail::{EnhancedStatus, Reply, Severity};
-use crate::net::{Dial, Host, Stream};
+use crate::net::{Host, Stream};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing, Verdicts};
 use crate::store::{BodyReader, StoreError};
 
@@ -57,6 +58,7 @@ pub(super) struct Connection {
     input: BytesMut,
     output: Vec<u8>,
     host: Box<str>,
+    address: SocketAddr,
     transactions: u32,
 }
 
@@ -64,56 +66,42 @@ fn network_reply(detail: u16, text: String) -> Reply {
     Reply::new(451, EnhancedStatus::new(4, 4, detail), text)
 }
 
-/// Hosts by preference, those of equal preference in random order (RFC 5321 5.1).
-fn in_order(hosts: &[Host]) -> Vec<&Host> {
-    let mut order: Vec<&Host> = hosts.iter().collect();
-    fastrand::shuffle(&mut order);
-    order.sort_by_key(|host| host.preference);
-    order
-}
-
 impl Connection {
     /// Opens a session with the first host that takes one.
-    pub(super) async fn open(
-        dial: &dyn Dial,
-        hosts: &[Host],
-        helo: &str,
-        patience: Duration,
-    ) -> Result<Self, Unreachable> {
+    pub(super) async fn open(deps: &Deps, order: &[(&Host, SocketAddr)]) -> Result<Self, Unreachable> {
         let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
         let mut last = Unreachable { host: "".into(), reply: nowhere };
-        for host in in_order(hosts) {
-            for address in &host.addresses {
-                match Self::open_at(dial, &host.name, *address, helo, patience).await {
-                    Ok(connection) => return Ok(connection),
-                    Err(reply) => {
-                        tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
-                        last = Unreachable { host: host.name.clone(), reply };
-                    }
+        for (host, address) in order {
+            match Self::open_at(deps, &host.name, *address).await {
+                Ok(connection) => return Ok(connection),
+                Err(reply) => {
+                    tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
+                    last = Unreachable { host: host.name.clone(), reply };
                 }
             }
         }
         Err(last)
     }
 
-    async fn open_at(
-        dial: &dyn Dial,
-        name: &str,
-        address: SocketAddr,
-        helo: &str,
-        patience: Duration,
-    ) -> Result<Self, Reply> {
-        let stream = match timeout(patience, dial.dial(address)).await {
+    async fn open_at(deps: &Deps, name: &str, address: SocketAddr) -> Result<Self, Reply> {
+        let stream = match timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(network_reply(1, format!("connecting to {address}: {error}"))),
-            Err(_) => return Err(network_reply(1, format!("connecting to {address}: timed out"))),
+            failed => {
+                deps.hosts.note_dead(deps.clock.now(), address);
+                let why = failed.map_or("timed out".into(), |result| {
+                    result.err().map_or(String::new(), |error| error.to_string())
+                });
+                return Err(network_reply(1, format!("connecting to {address}: {why}")));
+            }
         };
+        deps.hosts.note_alive(address);
         let mut connection = Connection {
             stream,
-            client: Client::new(helo),
+            client: Client::new(deps.settings.hostname.as_str()),
             input: BytesMut::with_capacity(READ_OCTETS),
             output: Vec::new(),
             host: name.into(),
+            address,
             transactions: 0,
         };
         match connection.next_event(REPLY_TIMEOUT).await {
@@ -127,6 +115,16 @@ impl Connection {
     /// The server's name.
     pub(super) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether it leads to a host, at an address.
+    pub(super) fn leads_to(&self, host: &str, address: SocketAddr) -> bool {
+        self.address == address && &*self.host == host
+    }
+
+    /// Whether the server ended the session with 421.
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.client.is_dismissed()
     }
 
     /// Whether another transaction may follow.
@@ -296,21 +294,4 @@ impl Connection {
 enum SendError {
     Io(io::Error),
     Body(StoreError),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_equal_preference_take_turns_behind_better_ones() {
-        let host = |name: &str, preference| Host { name: name.into(), preference, addresses: Vec::new() };
-        let hosts = [host("a", 10), host("b", 20), host("c", 20)];
-        let mut orders = std::collections::BTreeSet::new();
-        for _ in 0..100 {
-            let names: Vec<&str> = in_order(&hosts).iter().map(|host| &*host.name).collect();
-            orders.insert(names.concat());
-        }
-        assert_eq!(orders.into_iter().collect::<Vec<_>>(), ["abc", "acb"]);
-    }
 }

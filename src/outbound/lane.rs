@@ -4,13 +4,14 @@
 //! the next copy costs a session no message to another thread. A place is reserved by a credit before
 //! a row is read; a credit comes back by itself, whatever becomes of the copy.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::pace::Pace;
 use super::ready::Ready;
 use crate::mail::{Class, ClientName};
 use crate::queue::Leased;
@@ -36,6 +37,8 @@ impl Work {
 pub(super) struct Credit {
     lane: Arc<Lane>,
     _copy: OwnedSemaphorePermit,
+    /// A place within the domain's own limit, where it has one.
+    pub(super) of_domain: Option<OwnedSemaphorePermit>,
 }
 
 /// Copies that may be in memory, over all lanes.
@@ -58,6 +61,12 @@ pub(super) struct Lane {
     copies: CopyPlaces,
     out: AtomicUsize,
     idle: AtomicUsize,
+    /// Sessions that have a copy and wait until it may go.
+    pacing: AtomicUsize,
+    /// When the next copy may go.
+    pub(super) pace: Pace,
+    /// Messages that one connection may bring.
+    stint: AtomicU32,
     /// Copies ever taken.
     taken: AtomicU64,
     refill: RefillSignal,
@@ -66,7 +75,12 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(window_max: usize, copies: CopyPlaces, refill: RefillSignal) -> Arc<Self> {
+    pub(super) fn new(
+        window_max: usize,
+        copies: CopyPlaces,
+        per_second: Option<f64>,
+        refill: RefillSignal,
+    ) -> Arc<Self> {
         Arc::new(Lane {
             ready: Mutex::default(),
             arrived: Notify::new(),
@@ -74,6 +88,9 @@ impl Lane {
             copies,
             out: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
+            pacing: AtomicUsize::new(0),
+            pace: Pace::new(per_second),
+            stint: AtomicU32::new(u32::MAX),
             taken: AtomicU64::new(0),
             refill,
             refill_armed: AtomicBool::new(true),
@@ -100,7 +117,7 @@ impl Lane {
         let copies = (0..places).map_while(|_| copies.clone().try_acquire_owned().ok());
         let credit = |copy| {
             self.out.fetch_add(1, Ordering::SeqCst);
-            Credit { lane: self.clone(), _copy: copy }
+            Credit { lane: self.clone(), _copy: copy, of_domain: None }
         };
         copies.map(credit).collect()
     }
@@ -171,6 +188,37 @@ impl Lane {
         (ready, self.idle.load(Ordering::SeqCst))
     }
 
+    /// How many sessions wait until their copy may go.
+    pub(super) fn pacing(&self) -> usize {
+        self.pacing.load(Ordering::SeqCst)
+    }
+
+    /// Counts a session that waits until its copy may go.
+    pub(super) fn wait_for_time(&self) -> Counted<'_> {
+        Counted::enter(&self.pacing)
+    }
+
+    /// How many messages one connection may bring.
+    pub(super) fn stint(&self) -> u32 {
+        self.stint.load(Ordering::SeqCst)
+    }
+
+    /// Changes that.
+    pub(super) fn set_stint(&self, messages: u32) {
+        self.stint.store(messages, Ordering::SeqCst);
+    }
+
+    /// Puts a copy back and takes the one that is next now.
+    pub(super) fn exchange(&self, work: Work) -> Work {
+        let (class, client, octets) = work.place();
+        let mut ready = self.ready();
+        if ready.len() == 0 {
+            return work;
+        }
+        ready.push_front(class, &client, octets, work);
+        ready.pop().unwrap_or_else(|| unreachable!("it was just put in"))
+    }
+
     /// The next copy, if there is one.
     pub(super) fn pop(&self) -> Option<Work> {
         let work = self.ready().pop()?;
@@ -183,7 +231,7 @@ impl Lane {
         if let Some(work) = self.pop() {
             return Some(work);
         }
-        let idle = Idle::enter(&self.idle);
+        let idle = Counted::enter(&self.idle);
         let waited = timeout(patience, async {
             loop {
                 let arrived = self.arrived.notified();
@@ -200,16 +248,16 @@ impl Lane {
 }
 
 /// Counts a waiting session, also when its task is cancelled.
-struct Idle<'a>(&'a AtomicUsize);
+pub(super) struct Counted<'a>(&'a AtomicUsize);
 
-impl<'a> Idle<'a> {
-    fn enter(idle: &'a AtomicUsize) -> Self {
-        idle.fetch_add(1, Ordering::SeqCst);
-        Idle(idle)
+impl<'a> Counted<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count)
     }
 }
 
-impl Drop for Idle<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -235,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_full_window_keeps_places_for_urgent_copies() {
-        let lane = Lane::new(4, places(4), Box::new(|| {}));
+        let lane = Lane::new(4, places(4), None, Box::new(|| {}));
         let held = lane.reserve(9);
         assert_eq!((held.len(), lane.reserve(1).len()), (4, 0));
         let urgent = lane.reserve_urgent();
@@ -248,7 +296,8 @@ mod tests {
     fn credits_come_back_and_call_for_more_once() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
-        let lane = Lane::new(4, places(9), Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
+        let lane =
+            Lane::new(4, places(9), None, Box::new(move || _ = counted.fetch_add(1, Ordering::SeqCst)));
         let mut credits = lane.reserve(4);
         assert_eq!(lane.places(), (4, 0));
         credits.truncate(3);
@@ -263,7 +312,7 @@ mod tests {
     #[test]
     fn all_lanes_together_hold_no_more_copies_than_there_may_be() {
         let copies = places(5);
-        let [first, second] = [(); 2].map(|()| Lane::new(4, copies.clone(), Box::new(|| {})));
+        let [first, second] = [(); 2].map(|()| Lane::new(4, copies.clone(), None, Box::new(|| {})));
         let held = first.reserve(4);
         assert_eq!((held.len(), second.places(), second.reserve(4).len()), (4, (0, 1), 1));
         drop(held);

@@ -16,9 +16,11 @@
 mod connection;
 mod domain;
 mod faults;
+mod hosts;
 mod lane;
 mod manager;
 mod meters;
+mod pace;
 mod path;
 mod ready;
 mod rest;
@@ -26,6 +28,7 @@ mod retry;
 mod route;
 mod session;
 mod settle;
+mod sluice;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,9 +37,11 @@ use std::time::Duration;
 pub use faults::Faults;
 #[cfg(test)]
 pub use faults::{Defect, plant};
+pub use hosts::Hosts;
 pub use manager::{AlarmInbox, Drain, Outbound};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
+pub use sluice::{Cap, Caps, Sluices};
 
 use tokio::sync::Semaphore;
 
@@ -63,6 +68,10 @@ pub struct Settings {
     pub routes: Routes,
     /// Connections to one site.
     pub connections_per_site_max: usize,
+    /// Messages a second to one site.
+    pub rate_per_site_max: Option<f64>,
+    /// Limits of providers and of single domains.
+    pub caps: Caps,
     /// Connections in all.
     pub connections_max: usize,
     /// Urgent copies in memory beside all others.
@@ -103,6 +112,10 @@ pub struct Deps {
     pub outcomes: OutcomeSink,
     /// How much may be under way at once.
     pub places: Places,
+    /// How much of it within configured limits.
+    pub sluices: Sluices,
+    /// What is known of mail hosts.
+    pub hosts: Hosts,
     /// What a test lets go wrong.
     pub faults: Faults,
     /// How mail is sent.
@@ -135,6 +148,11 @@ impl Places {
 }
 
 impl Deps {
+    /// Messages that one connection of a lane may bring.
+    fn messages_per_connection(&self, lane: &lane::Lane) -> u32 {
+        self.settings.messages_per_connection_max.min(lane.stint())
+    }
+
     /// Whether mail may go to an address that the DNS named.
     fn may_use(&self, ip: IpAddr) -> bool {
         if self.settings.allow_loopback {

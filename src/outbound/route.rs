@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Deps;
+use super::sluice::Sluice;
 use crate::accounts::DomainPattern;
 use crate::mail::Domain;
 use crate::net::{self, Host, RouteError, Site};
@@ -23,12 +24,14 @@ pub struct FixedRoute {
 pub struct Routes(pub Vec<FixedRoute>);
 
 /// Where a domain's mail goes now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Route {
     /// The set of hosts: what limits and connections belong to.
     pub(super) site: Site,
     /// In the order in which they are tried.
     pub(super) hosts: Arc<Vec<Host>>,
+    /// Under whose hand it is, where that has a limit.
+    pub(super) provider: Option<Arc<Sluice>>,
 }
 
 impl Route {
@@ -50,10 +53,11 @@ pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, Route
     if let Some(via) = deps.settings.routes.fixed(domain) {
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
-        return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]) });
+        return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]), provider: None });
     }
     let hosts = net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?;
-    Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts) })
+    let provider = deps.sluices.provider(&hosts);
+    Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts), provider })
 }
 
 #[cfg(test)]

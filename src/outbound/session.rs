@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Deps;
 use super::connection::{Connection, Transacted};
 #[cfg(test)]
 use super::faults;
+use super::hosts::Place;
 use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
+use super::pace::Pace;
 use super::route::Route;
 use super::settle::{Attempt, Circumstances, settle};
 use crate::dsn;
@@ -19,16 +22,26 @@ use crate::queue::{self, Leased};
 use crate::smtp::Outgoing;
 use crate::store::{Batch, BodyReader, Haste, StoreError};
 
-/// How often an idle session looks whether its place is wanted.
-const IDLE_SLICE: Duration = Duration::from_millis(250);
+/// A session without work waits for so long, then leaves its connection to others.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// After so many messages it is looked whether others wait for the connection's place.
+const TURN: u32 = 100;
 
 /// How a session ended.
-#[derive(Debug)]
-pub(super) enum Ended {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
     /// There was nothing more to send, or the connection had done its share.
-    Finished,
+    Peaceful,
+    /// What it was to be opened for was gone before.
+    Unneeded,
     /// It never opened.
     Unreachable,
+    /// The server ended it with 421, after so many messages.
+    SentAway {
+        /// Those before the one that it did not want.
+        messages: u32,
+    },
 }
 
 /// Runs a session to its end. `opened` is called when it is up.
@@ -37,50 +50,61 @@ pub(super) async fn run(
     route: Route,
     lane: Arc<Lane>,
     opened: impl FnOnce() + Send,
-) -> Ended {
-    let settings = &deps.settings;
-    // never closed: there is always a place in the end
-    let place = deps.places.connections.acquire().await;
-    #[cfg(test)]
-    let place = (!faults::has(faults::Defect::IgnoresPlaces)).then_some(place);
-    let helo = settings.hostname.as_str();
-    let mut connection =
-        match Connection::open(&*deps.dial, &route.hosts, helo, settings.connect_timeout).await {
-            Ok(connection) => connection,
-            Err(unreachable) => {
-                meters::connection("failed");
-                tracing::info!(
-                    event = "unreachable",
-                    site = %route.site,
-                    host = %unreachable.host,
-                    reply = %unreachable.reply,
-                );
-                #[cfg(test)]
-                plant_verdict(&deps, &lane).await;
-                return Ended::Unreachable;
-            }
-        };
-    meters::connection("opened");
+) -> Parting {
+    let (mut connection, place) = match find_connection(&deps, &route, &lane).await {
+        Ok(found) => found,
+        Err(parting) => return parting,
+    };
     opened();
     let session = Session { deps: &deps, meters: Meters::default() };
     session.meters.open.increment(1.0);
-    while connection.is_usable() && connection.transactions() < settings.messages_per_connection_max {
-        let Some((work, waited)) = next_work(&deps, &lane).await else { break };
-        let is_fresh = connection.transactions() == 0 && !waited;
-        if !is_fresh && connection.is_stale() {
-            lane.push_front(work);
-            break;
-        }
-        if let Some(untouched) = session.send(&mut connection, work, is_fresh).await {
-            lane.push_front(untouched);
-            break;
+    let is_alive = session.send_all(&mut connection, &route, &lane, &place).await;
+    session.meters.open.decrement(1.0);
+    let messages = connection.transactions().saturating_sub(1);
+    let is_dismissed = connection.is_dismissed();
+    let is_spent = connection.transactions() >= deps.messages_per_connection(&lane);
+    if is_alive && connection.is_usable() && !is_spent && !place.is_wanted(&deps) {
+        deps.hosts.keep(deps.clock.now(), connection, place);
+    } else {
+        // the reply to QUIT may be late; others need not wait for it
+        drop(place);
+        connection.close().await;
+    }
+    if is_dismissed { Parting::SentAway { messages } } else { Parting::Peaceful }
+}
+
+/// A connection that is kept, or else a new one.
+async fn find_connection(deps: &Deps, route: &Route, lane: &Lane) -> Result<(Connection, Place), Parting> {
+    let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
+    while let Some((mut connection, place)) = deps.hosts.take(&order) {
+        if !connection.is_stale() {
+            meters::connection("reused");
+            return Ok((connection, place));
         }
     }
-    session.meters.open.decrement(1.0);
-    // the reply to QUIT may be late; others need not wait for it
-    drop(place);
-    connection.close().await;
-    Ended::Finished
+    let place = Place::take(deps, route.provider.as_ref()).await.ok_or(Parting::Unneeded)?;
+    // the wait may have been long
+    if lane.balance().0 == 0 {
+        return Err(Parting::Unneeded);
+    }
+    match Connection::open(deps, &order).await {
+        Ok(connection) => {
+            meters::connection("opened");
+            Ok((connection, place))
+        }
+        Err(unreachable) => {
+            meters::connection("failed");
+            tracing::info!(
+                event = "unreachable",
+                site = %route.site,
+                host = %unreachable.host,
+                reply = %unreachable.reply,
+            );
+            #[cfg(test)]
+            plant_verdict(deps, lane).await;
+            Err(Parting::Unreachable)
+        }
+    }
 }
 
 /// Planted defects: an outage counts as an attempt, or even as a verdict.
@@ -97,22 +121,33 @@ async fn plant_verdict(deps: &Deps, lane: &Lane) {
     }
 }
 
-/// The next copy, and whether it had to be waited for. An idle connection is kept only while nobody
-/// else waits for its place.
-async fn next_work(deps: &Deps, lane: &Lane) -> Option<(Work, bool)> {
-    if let Some(work) = lane.pop() {
-        return Some((work, false));
+/// The next copy, and whether it had to be waited for.
+async fn next_work(lane: &Lane) -> Option<(Work, bool)> {
+    match lane.pop() {
+        Some(work) => Some((work, false)),
+        None => lane.next(LINGER).await.map(|work| (work, true)),
     }
-    let mut waited = Duration::ZERO;
-    while waited < deps.settings.idle_timeout {
-        if let Some(work) = lane.next(IDLE_SLICE).await {
-            return Some((work, true));
-        }
-        if deps.places.connections.available_permits() == 0 {
-            return None;
-        }
-        waited += IDLE_SLICE;
+}
+
+/// Waits until a copy may go, and gives the one that is first then.
+async fn in_time(deps: &Deps, route: &Route, lane: &Lane, work: Work) -> Option<Work> {
+    let of_provider = route.provider.as_ref().map(|provider| &provider.pace);
+    let is_limited = |pace: &&Pace| pace.is_limited();
+    if !lane.pace.is_limited() && !of_provider.as_ref().is_some_and(is_limited) {
+        return Some(work);
     }
+    let patience = deps.settings.idle_timeout;
+    let waiting = lane.wait_for_time();
+    let is_in_time = lane.pace.slot(patience).await
+        && match of_provider {
+            Some(pace) => pace.slot(patience).await,
+            None => true,
+        };
+    drop(waiting);
+    if is_in_time {
+        return Some(lane.exchange(work));
+    }
+    lane.push_front(work);
     None
 }
 
@@ -122,6 +157,30 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Sends what is in the lane, and what comes while it waits for more; whether the connection is still
+    /// alive then.
+    async fn send_all(&self, connection: &mut Connection, route: &Route, lane: &Lane, place: &Place) -> bool {
+        while connection.is_usable() && connection.transactions() < self.deps.messages_per_connection(lane) {
+            let Some((work, waited)) = next_work(lane).await else { return true };
+            let paced_at = Instant::now();
+            let Some(work) = in_time(self.deps, route, lane, work).await else { return true };
+            let is_fresh = connection.transactions() == 0 && !waited && paced_at.elapsed() < LINGER;
+            if !is_fresh && connection.is_stale() {
+                lane.push_front(work);
+                return false;
+            }
+            if let Some(untouched) = self.send(connection, work, is_fresh).await {
+                lane.push_front(untouched);
+                return false;
+            }
+            // others have waited for a connection to this provider while this one had its turn
+            if connection.transactions().is_multiple_of(TURN) && place.is_wanted(self.deps) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Sends one copy and settles it. Gives it back where the connection was dead before it.
     async fn send(&self, connection: &mut Connection, mut work: Work, is_fresh: bool) -> Option<Work> {
         let body = match self.body(&mut work.leased).await {

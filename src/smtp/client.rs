@@ -102,6 +102,7 @@ pub struct Client {
     transaction: Option<Transaction>,
     needs_reset: bool,
     is_closing: bool,
+    is_dismissed: bool,
     replies_heard: u64,
 }
 
@@ -117,6 +118,7 @@ impl Client {
             transaction: None,
             needs_reset: false,
             is_closing: false,
+            is_dismissed: false,
             replies_heard: 0,
         }
     }
@@ -134,6 +136,11 @@ impl Client {
     /// Whether another transaction may follow.
     pub fn is_usable(&self) -> bool {
         !self.is_closing && self.transaction.is_none()
+    }
+
+    /// Whether the server ended the session with 421.
+    pub fn is_dismissed(&self) -> bool {
+        self.is_dismissed
     }
 
     /// Whole replies taken so far.
@@ -222,7 +229,7 @@ impl Client {
 
     /// The server ends the session: that is also its verdict on a transaction under way.
     fn end(&mut self, reply: Reply) -> ClientEvent {
-        self.is_closing = true;
+        (self.is_closing, self.is_dismissed) = (true, true);
         match self.transaction.take() {
             Some(transaction) => ClientEvent::Done(transaction.verdicts(&reply)),
             None => ClientEvent::Closing(reply),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::units::{Size, Span};
+use super::units::{Rate, Size, Span};
 use crate::store::Settings;
 
 #[derive(Debug, Deserialize)]
@@ -26,6 +26,10 @@ pub(super) struct ConfigFile {
     pub(super) delivery: DeliverySection,
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<RouteSection>,
+    #[serde(default, rename = "provider")]
+    pub(super) providers: Vec<ProviderSection>,
+    #[serde(default, rename = "limit")]
+    pub(super) domain_limits: Vec<DomainLimitSection>,
     #[serde(default)]
     pub(super) store: StoreSection,
 }
@@ -92,6 +96,7 @@ pub(super) struct DeliverySection {
     pub(super) retry: Vec<Span>,
     pub(super) expire_after: Span,
     pub(super) connections_per_site: usize,
+    pub(super) rate_per_site: Option<Rate>,
     pub(super) connections: usize,
     pub(super) messages_per_connection: u32,
     pub(super) idle_timeout: Span,
@@ -108,6 +113,7 @@ impl Default for DeliverySection {
             retry: vec![minutes(5), minutes(15), minutes(60), minutes(240)],
             expire_after: minutes(5 * 24 * 60),
             connections_per_site: 20,
+            rate_per_site: None,
             connections: 1000,
             messages_per_connection: 1000,
             idle_timeout: seconds(5),
@@ -121,6 +127,25 @@ impl Default for DeliverySection {
 pub(super) struct RouteSection {
     pub(super) domains: Vec<String>,
     pub(super) via: SocketAddr,
+}
+
+/// A limit for all sites together whose best mail host matches.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProviderSection {
+    pub(super) name: String,
+    pub(super) mx: Vec<String>,
+    pub(super) connections: Option<usize>,
+    pub(super) rate: Option<Rate>,
+}
+
+/// A limit for each domain that matches, by itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DomainLimitSection {
+    pub(super) domains: Vec<String>,
+    pub(super) connections: Option<usize>,
+    pub(super) rate: Option<Rate>,
 }
 
 #[derive(Debug, Deserialize)]

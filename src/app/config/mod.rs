@@ -15,7 +15,7 @@ use crate::accounts::{Client, Clients, DomainPattern};
 use crate::inbound::ConnectionLimits;
 use crate::mail::{Class, ClientName, Domain};
 use crate::net::DnsSettings;
-use crate::outbound::{self, FixedRoute, RetrySchedule, Routes};
+use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes};
 use crate::smtp::Limits;
 use crate::store;
 
@@ -133,6 +133,10 @@ impl Checker<'_> {
         let hostname = self.domain(&file.hostname, "hostname");
         let clients: Vec<Client> = file.clients.iter().filter_map(|client| self.client(client)).collect();
         let routes = file.routes.iter().map(|route| self.route(route)).collect();
+        let caps = Caps {
+            providers: file.providers.iter().map(|provider| self.provider(provider)).collect(),
+            domains: file.domain_limits.iter().map(|limit| self.domain_limit(limit)).collect(),
+        };
         let listeners = |role: Role| {
             let of_role = file.listeners.iter().filter(move |listener| listener.role == role);
             of_role.map(|listener| listener.address).collect::<Vec<SocketAddr>>()
@@ -175,6 +179,8 @@ impl Checker<'_> {
                 expire_after: delivery.expire_after.0,
                 routes: Routes(routes),
                 connections_per_site_max: delivery.connections_per_site,
+                rate_per_site_max: delivery.rate_per_site.map(|rate| rate.0),
+                caps,
                 connections_max: delivery.connections,
                 copies_max: 4096,
                 urgent_copies_max: 256,
@@ -264,6 +270,26 @@ impl Checker<'_> {
         }
         settings.writer.replay_octets = 2 * segment;
         Some(settings)
+    }
+
+    fn cap(&mut self, key: &str, connections: Option<usize>, rate: Option<units::Rate>) -> Cap {
+        if connections == Some(0) {
+            self.fault("connections = 0", &format!("{key}.connections"), "must be at least 1");
+        }
+        if connections.is_none() && rate.is_none() {
+            self.faults.push(format!("a [[{key}]] limits nothing; give it `connections` or `rate`"));
+        }
+        Cap { connections_max: connections, per_second: rate.map(|rate| rate.0) }
+    }
+
+    fn provider(&mut self, provider: &file::ProviderSection) -> (Box<str>, Vec<DomainPattern>, Cap) {
+        let mx = self.patterns(&provider.mx, "provider.mx");
+        (provider.name.as_str().into(), mx, self.cap("provider", provider.connections, provider.rate))
+    }
+
+    fn domain_limit(&mut self, limit: &file::DomainLimitSection) -> (Vec<DomainPattern>, Cap) {
+        let domains = self.patterns(&limit.domains, "limit.domains");
+        (domains, self.cap("limit", limit.connections, limit.rate))
     }
 
     fn route(&mut self, route: &file::RouteSection) -> FixedRoute {

@@ -1,4 +1,4 @@
-//! Values with units: `5m`, `50MiB`.
+//! Values with units: `5m`, `50MiB`, `30/s`.
 
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ pub(in crate::app) struct Span(pub(in crate::app) Duration);
 /// A size: a whole number and `B`, `KiB`, `MiB` or `GiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) struct Size(pub(in crate::app) u64);
+
+/// A rate: a whole number and `/s`, `/m`, `/h` or `/d`. A second's worth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::app) struct Rate(pub(in crate::app) f64);
 
 fn split(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
@@ -57,6 +61,32 @@ impl Size {
     }
 }
 
+impl Rate {
+    pub(in crate::app) fn parse(text: &str) -> Result<Self, String> {
+        let (number, unit) = split(text);
+        let seconds = match unit {
+            "/s" => 1.0,
+            "/m" => 60.0,
+            "/h" => 3600.0,
+            "/d" => 86_400.0,
+            _ => 0.0,
+        };
+        let number: u32 = number.parse().unwrap_or(0);
+        if number == 0 || seconds == 0.0 {
+            return Err(format!(
+                "`{text}` is no rate; write a number and /s, /m, /h or /d, such as \"30/s\""
+            ));
+        }
+        Ok(Rate(f64::from(number) / seconds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        Rate::parse(&String::deserialize(input)?).map_err(D::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         Span::parse(&String::deserialize(input)?).map_err(D::Error::custom)
@@ -72,6 +102,15 @@ impl<'de> Deserialize<'de> for Size {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_told_a_second() {
+        assert_eq!(Rate::parse("30/s"), Ok(Rate(30.0)));
+        assert_eq!(Rate::parse("90/m"), Ok(Rate(1.5)));
+        for text in ["30", "0/s", "/s", "30/w", "1.5/s", "-1/s"] {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn spans_and_sizes_need_their_units() {

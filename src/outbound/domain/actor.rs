@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{Core, Effect, Event};
-use super::steps::{move_alarm, page, resolve, sweep};
+use super::steps::{admit, move_alarm, page, resolve, sweep};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain};
 use crate::net::RouteError;
@@ -14,6 +15,7 @@ use crate::outbound::lane::Credit;
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::path::{AskCredits, AskUrgently, PathHandle};
 use crate::outbound::route::Route;
+use crate::outbound::sluice::Sluice;
 use crate::queue::{PageRequest, Turns};
 
 /// Mail may be due at this time; whether somebody waits for it.
@@ -58,6 +60,16 @@ pub(in crate::outbound) struct PathDown {
 #[rtype(result = "()")]
 pub(in crate::outbound) struct PathIs(pub(in crate::outbound) PathHandle);
 
+/// The path is up, and was not known to be when the domain was sent away.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct PathUp;
+
+/// The domain's own limit lets these copies go.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Admitted(Vec<Option<OwnedSemaphorePermit>>);
+
 /// The manager has forgotten this domain.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -90,6 +102,9 @@ pub(in crate::outbound) struct DomainActor {
     route: Option<Route>,
     path: Option<PathHandle>,
     credits: Vec<Credit>,
+    /// The domain's own limit, where it has one, and what that lets go.
+    sluice: Option<Arc<Sluice>>,
+    admitted: Vec<Option<OwnedSemaphorePermit>>,
     /// How far this lap has come, and whose turn it is.
     turns: Turns,
     urgent: Urgent,
@@ -117,7 +132,8 @@ impl Drop for DomainActor {
 impl DomainActor {
     /// Starts a domain on the current arbiter.
     pub(in crate::outbound) fn start(deps: Arc<Deps>, domain: Domain, manager: ManagerPort) -> DomainHandle {
-        let core = Core::new(deps.settings.retry.clone(), deps.clock.now());
+        let sluice = deps.sluices.domain(&domain);
+        let core = Core::new(deps.settings.retry.clone(), sluice.is_some(), deps.clock.now());
         let actor = DomainActor {
             core,
             domain,
@@ -126,6 +142,8 @@ impl DomainActor {
             route: None,
             path: None,
             credits: Vec::new(),
+            sluice,
+            admitted: Vec::new(),
             turns: Turns::default(),
             urgent: Urgent::No,
             is_released: false,
@@ -148,6 +166,12 @@ impl DomainActor {
                 // with the path goes what it was asked
                 (self.path, self.urgent) = (None, Urgent::No);
                 guard(me, Happened(Event::PageFailed), async move { Routed(resolve(&deps, &domain).await) });
+            }
+            Effect::Admit => {
+                // what was let go and found no place behind it, must not be waited for
+                (self.admitted, self.credits) = (Vec::new(), Vec::new());
+                let Some(sluice) = self.sluice.clone() else { return };
+                guard(me, Happened(Event::PageFailed), async move { Admitted(admit(&sluice).await) });
             }
             Effect::Ask => self.ask(context),
             Effect::Page { is_new_lap } => self.page(is_new_lap, context),
@@ -349,7 +373,31 @@ impl Handler<Credits> for DomainActor {
 
     fn handle(&mut self, credits: Credits, context: &mut Self::Context) {
         self.credits = credits.0;
+        if self.sluice.is_some() {
+            let admitted = std::mem::take(&mut self.admitted);
+            self.credits.truncate(admitted.len());
+            for (credit, place) in self.credits.iter_mut().zip(admitted) {
+                credit.of_domain = place;
+            }
+        }
         self.happen(Event::Credited(self.credits.len()), context);
+    }
+}
+
+impl Handler<PathUp> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: PathUp, context: &mut Self::Context) {
+        self.happen(Event::PathUp, context);
+    }
+}
+
+impl Handler<Admitted> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, admitted: Admitted, context: &mut Self::Context) {
+        self.admitted = admitted.0;
+        self.happen(Event::Admitted(self.admitted.len()), context);
     }
 }
 

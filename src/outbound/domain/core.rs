@@ -31,6 +31,10 @@ pub(super) enum Event {
     PathDown { until: Timestamp, is_known: bool },
     /// The path is gone.
     PathLost,
+    /// The path is up, and was not known to be.
+    PathUp,
+    /// The domain's own limit lets so many copies go.
+    Admitted(usize),
     /// A page was read and handed on.
     Paged {
         /// Whether everything that is due has been seen in this lap.
@@ -53,6 +57,8 @@ pub(super) enum Event {
 pub(super) enum Effect {
     /// Looks the route up.
     Resolve,
+    /// Waits until the domain's own limit lets copies go.
+    Admit,
     /// Asks the path for credits.
     Ask,
     /// Reads a page against the credits it has; the first of a new lap, or one that goes on.
@@ -89,6 +95,7 @@ pub(super) enum Blocker {
 enum Doing {
     Nothing,
     Resolving,
+    Admitting,
     Asking,
     Paging,
     Sweeping,
@@ -99,6 +106,8 @@ enum Doing {
 #[derive(Debug)]
 pub(super) struct Core {
     retry: RetrySchedule,
+    /// Whether the domain has a limit of its own.
+    is_limited: bool,
     doing: Doing,
     /// Whether there may be mail due that no page has shown yet.
     more: bool,
@@ -118,9 +127,10 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(retry: RetrySchedule, now: Timestamp) -> Self {
+    pub(super) fn new(retry: RetrySchedule, is_limited: bool, now: Timestamp) -> Self {
         Core {
             retry,
+            is_limited,
             doing: Doing::Nothing,
             more: true,
             woken: false,
@@ -160,6 +170,16 @@ impl Core {
                 self.doing = Doing::Nothing;
                 self.block = Some(Block { until: now.after(FAULT_REST), by: Blocker::Fault });
             }
+            Event::PathUp => {
+                if self.block.is_some_and(|block| block.by == Blocker::Crowd) {
+                    self.unblock();
+                }
+            }
+            Event::Admitted(copies) if copies > 0 && self.block.is_none() => {
+                self.doing = Doing::Asking;
+                return vec![Effect::Ask];
+            }
+            Event::Admitted(_) => self.doing = Doing::Nothing,
             Event::AlarmMoved => self.alarm_moved(),
             Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
             Event::PathDown { until, is_known } => {
@@ -245,8 +265,11 @@ impl Core {
             self.woken = false;
         }
         let is_fresh = self.routed_at.is_some_and(|at| now.since(at) < ROUTE_FRESH_FOR);
-        let (doing, effect) =
-            if is_fresh { (Doing::Asking, Effect::Ask) } else { (Doing::Resolving, Effect::Resolve) };
+        let (doing, effect) = match (is_fresh, self.is_limited) {
+            (false, _) => (Doing::Resolving, Effect::Resolve),
+            (true, true) => (Doing::Admitting, Effect::Admit),
+            (true, false) => (Doing::Asking, Effect::Ask),
+        };
         self.doing = doing;
         vec![effect]
     }
@@ -279,7 +302,7 @@ mod tests {
     /// Plays events, each at its second, and compares the effects.
     fn check(steps: Vec<(u64, Event, Vec<Effect>)>) {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        let mut core = Core::new(retry, at(0));
+        let mut core = Core::new(retry, false, at(0));
         for (number, (second, event, want)) in steps.into_iter().enumerate() {
             let told = format!("step {number}: {event:?}");
             assert_eq!(core.handle(at(second), event, 100), want, "{told}");

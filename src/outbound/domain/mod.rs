@@ -5,5 +5,6 @@ mod core;
 mod steps;
 
 pub(super) use actor::{
-    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, StopDomain, UrgentCredits, Wake,
+    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, PathUp, StopDomain, UrgentCredits,
+    Wake,
 };

@@ -1,5 +1,9 @@
 //! What a domain does outside its actor: each step is a task that ends in telling the actor.
 
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Reply};
@@ -11,11 +15,35 @@ use crate::outbound::path::{PathHandle, Pushed};
 use crate::outbound::rest;
 use crate::outbound::route::{self, Route};
 use crate::outbound::session::{conclude, hold_damaged, unreached};
+use crate::outbound::sluice::Sluice;
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
 
+/// Copies that a domain's own limit lets go at once.
+const ADMITTED_AT_ONCE: usize = 64;
+/// How long a domain waits for its turn before it looks whether there is anything else to do.
+const ADMISSION_PATIENCE: Duration = Duration::from_secs(60);
 /// Copies looked at in one piece of a sweep.
 const SWEEP_COPIES: usize = 200;
+
+/// Waits until the domain's own limit lets copies go: one for each slot of its pace, at once as many as
+/// are free.
+pub(super) async fn admit(sluice: &Sluice) -> Vec<Option<OwnedSemaphorePermit>> {
+    let first = sluice.enter().await;
+    if !sluice.pace.slot(ADMISSION_PATIENCE).await {
+        return Vec::new();
+    }
+    let mut admitted = vec![first];
+    while admitted.len() < ADMITTED_AT_ONCE {
+        // a place without a slot is given back
+        let Some(place) = sluice.try_enter() else { break };
+        if !sluice.pace.slot(Duration::ZERO).await {
+            break;
+        }
+        admitted.push(place);
+    }
+    admitted
+}
 
 /// Reads a page and hands it to the path, a credit with each copy.
 pub(super) async fn page(

@@ -16,10 +16,10 @@ use crate::mail::Domain;
 use crate::net::Site;
 use crate::observe::names;
 use crate::outbound::Deps;
-use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, StopDomain, Wake};
+use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, PathUp, StopDomain, Wake};
 use crate::outbound::path::{Path, PathHandle, StopPath};
-use crate::outbound::rest;
 use crate::outbound::route::Route;
+use crate::outbound::{hosts, rest};
 use crate::queue;
 use crate::store::{Reader, StoreError};
 
@@ -49,6 +49,8 @@ pub(in crate::outbound) enum ChildSays {
     DomainDied(Domain),
     /// A path has nothing to do.
     PathRetired(Site),
+    /// A path is up, and these domains were sent away before that was known.
+    PathUp(Vec<Domain>),
     /// A path's actor has ended unasked.
     PathDied(Site),
 }
@@ -116,6 +118,11 @@ impl Outbound {
             Effect::Wake(domain, at, is_urgent) => {
                 if let Some(domain) = self.domains.get(&domain) {
                     domain.do_send(Wake { at, is_urgent });
+                }
+            }
+            Effect::CallBack(domain) => {
+                if let Some(domain) = self.domains.get(&domain) {
+                    domain.do_send(PathUp);
                 }
             }
             Effect::StopDomain(domain) => {
@@ -191,7 +198,7 @@ impl Actor for Outbound {
             move || me.do_send(AlarmsCame)
         }));
         let deps = self.deps.clone();
-        tokio::spawn(async move { rest::tidy(&deps).await });
+        tokio::spawn(async move { tokio::join!(rest::tidy(&deps), hosts::tidy(&deps)) });
         // a task posts the beats: an actor's own timers starve under load
         let (me, every) = (me.downgrade(), self.deps.settings.tick);
         tokio::spawn(async move {
@@ -266,6 +273,7 @@ impl Handler<ChildSays> for Outbound {
         let event = match says {
             ChildSays::DomainRetired(domain) => Event::DomainRetired(domain),
             ChildSays::PathRetired(site) => Event::PathRetired(site),
+            ChildSays::PathUp(domains) => Event::PathUp(domains),
             ChildSays::DomainDied(domain) => {
                 tracing::error!(event = "domain_died", domain = %domain);
                 self.domains.remove(&domain);

@@ -41,6 +41,8 @@ pub(in crate::outbound) enum Event {
     DomainRetired(Domain),
     /// A path has nothing to do.
     PathRetired(Site),
+    /// A path is up, and these domains were sent away before that was known.
+    PathUp(Vec<Domain>),
     /// A domain's actor has ended that was not told to.
     DomainDied(Domain),
     /// So has a path's.
@@ -67,6 +69,8 @@ pub(in crate::outbound) enum Effect {
     StartDomain(Domain),
     /// Tells a living domain that there is something to do at a time, and whether somebody waits for it.
     Wake(Domain, Timestamp, bool),
+    /// Tells a living domain that its path is up.
+    CallBack(Domain),
     /// Lets a domain go.
     StopDomain(Domain),
     /// Starts a path's actor.
@@ -149,6 +153,16 @@ impl Core {
             Event::PathRetired(site) => {
                 if self.paths.remove(&site) {
                     effects.push(Effect::StopPath(site));
+                }
+            }
+            Event::PathUp(domains) => {
+                for domain in domains {
+                    if self.domains.contains(&domain) {
+                        effects.push(Effect::CallBack(domain));
+                    } else {
+                        // where there is no room its alarm rings in a while
+                        self.start(now, domain, now, &mut effects);
+                    }
                 }
             }
             Event::DomainDied(domain) => self.domain_died(now, domain, &mut effects),

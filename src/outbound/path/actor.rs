@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, WeakAddr};
 
-use super::core::{Core, Effect, Event, LaneState};
+use super::core::{Core, Effect, Event, LaneState, Limits};
 use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
@@ -13,7 +13,7 @@ use crate::outbound::lane::{CopyPlaces, Lane, Work};
 use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
-use crate::outbound::session::{self, Ended};
+use crate::outbound::session::{self, Parting};
 
 /// Copies that one path may hold in memory.
 const WINDOW_MAX: usize = 256;
@@ -72,11 +72,16 @@ impl Path {
             let settings = &deps.settings;
             let places =
                 CopyPlaces { all: deps.places.copies.clone(), urgent: deps.places.urgent_copies.clone() };
-            let core = Core::new(settings.connections_per_site_max, settings.retry.clone(), deps.clock.now());
+            let limits = Limits {
+                connections_max: settings.connections_per_site_max,
+                rate_max: settings.rate_per_site_max,
+                retry: settings.retry.clone(),
+            };
+            let core = Core::new(limits, deps.clock.now());
             Path {
                 core,
                 route,
-                lane: Lane::new(WINDOW_MAX, places, Box::new(signal)),
+                lane: Lane::new(WINDOW_MAX, places, settings.rate_per_site_max, Box::new(signal)),
                 domains: HashMap::new(),
                 say,
                 is_released: false,
@@ -90,7 +95,20 @@ impl Path {
         self.lane.arm_refill();
         let (ready, idle_sessions) = self.lane.balance();
         let (taken, room) = self.lane.places();
-        let lane = LaneState { taken, room, ready, fetched: self.lane.taken(), idle_sessions };
+        let slot_in = match &self.route.provider {
+            Some(provider) => self.lane.pace.wait().max(provider.pace.wait()),
+            None => self.lane.pace.wait(),
+        };
+        let lane = LaneState {
+            taken,
+            room,
+            ready,
+            fetched: self.lane.taken(),
+            idle_sessions,
+            pacing: self.lane.pacing(),
+            slot_in,
+            is_tight: 2 * self.deps.places.copies.available_permits() < self.deps.settings.copies_max,
+        };
         let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
         for effect in effects {
             self.perform(effect, context);
@@ -116,6 +134,17 @@ impl Path {
                     down.do_send(PathDown { until, is_known: false });
                 }
             }
+            Effect::CallBack(domains) => self.say.do_send(ChildSays::PathUp(domains.into_iter().collect())),
+            Effect::Pace { per_second, per_connection } => {
+                tracing::info!(
+                    event = "path_limits",
+                    site = %self.route.site,
+                    per_second = per_second.unwrap_or(f64::INFINITY),
+                    per_connection = per_connection.unwrap_or(u32::MAX),
+                );
+                self.lane.pace.set(per_second);
+                self.lane.set_stint(per_connection.unwrap_or(u32::MAX));
+            }
             Effect::NoteDown(rest) => {
                 let (deps, destination) = (self.deps.clone(), self.route.destination());
                 tokio::spawn(async move { rest::note_down(&deps, &destination, rest).await });
@@ -138,8 +167,7 @@ impl Path {
             };
             // in a task of its own: should it panic, the path still hears of its end
             let session = tokio::spawn(session::run(deps, route, lane, opened));
-            let reached = !matches!(session.await, Ok(Ended::Unreachable));
-            path.do_send(Happened(Event::Ended { reached }));
+            path.do_send(Happened(Event::Ended(session.await.unwrap_or(Parting::Peaceful))));
         });
     }
 }

@@ -5,9 +5,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::rate::{Rate, Stint};
+use super::window::Window;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::outbound::retry::RetrySchedule;
+use crate::outbound::session::Parting;
 use crate::queue::Rest;
 
 /// Credits given to one domain at a time: others want their turn.
@@ -20,11 +23,15 @@ const UNPROVEN_MAX: usize = 1;
 const FIRST_SESSION_PATIENCE: Duration = Duration::from_secs(3);
 /// Then they come again after this.
 const COME_AGAIN: Duration = Duration::from_secs(15);
-/// A site that refused a connection is offered one more than it took after this.
-const CEILING_RISES_AFTER: Duration = Duration::from_secs(60);
+/// Where the rate is limited, the lane holds what goes in this time.
+const FED_FOR: Duration = Duration::from_secs(5);
+/// No session is opened for a copy that may not go yet for longer than this.
+const SLOT_NEAR: Duration = Duration::from_secs(2);
 /// So many waiting copies are worth another connection at once; fewer wait for the clock, which shows
 /// how fast those there are take them.
 const COPIES_PER_CONNECTION: usize = 32;
+/// So many of them are called back when it is up; more come by themselves.
+const SENT_AWAY_MAX: usize = 512;
 /// A path without work is given up after this.
 const RETIRE_AFTER: Duration = Duration::from_secs(30);
 /// After this, where others wait for its room.
@@ -41,14 +48,14 @@ pub(super) enum Event {
     Changed,
     /// A session is up.
     Opened,
-    /// A session has ended; whether it had been up.
-    Ended { reached: bool },
+    /// A session has ended.
+    Ended(Parting),
     /// Time passes; others may wait for room.
     Tick { crowded: bool },
 }
 
 /// What the path does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Effect {
     /// Lets a domain page in so many copies.
     Grant(Domain, usize),
@@ -56,6 +63,8 @@ pub(super) enum Effect {
     Open(usize),
     /// Gives back what is in the lane: nothing can be sent.
     ClearLane,
+    /// So many messages a second may go, and so many over one connection.
+    Pace { per_second: Option<f64>, per_connection: Option<u32> },
     /// Notes that it is down: mail for it wakes nobody.
     NoteDown(Rest),
     /// Notes that it is up: what waits for it is due.
@@ -64,6 +73,8 @@ pub(super) enum Effect {
     Down(Domain, Timestamp),
     /// Tells a domain to come again at this time: it is not known yet whether it is up.
     ComeAgain(Domain, Timestamp),
+    /// Calls domains back that were told so.
+    CallBack(BTreeSet<Domain>),
     /// Ends the path.
     Retire,
 }
@@ -78,17 +89,32 @@ pub(super) struct LaneState {
     pub(super) ready: usize,
     pub(super) fetched: u64,
     pub(super) idle_sessions: usize,
+    /// Sessions that wait until their copy may go, and how long until one may.
+    pub(super) pacing: usize,
+    pub(super) slot_in: Duration,
+    /// Whether there are few places left for copies, over all paths.
+    pub(super) is_tight: bool,
+}
+
+/// What a path may do at most.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) connections_max: usize,
+    /// Messages a second.
+    pub(super) rate_max: Option<f64>,
+    pub(super) retry: RetrySchedule,
 }
 
 #[derive(Debug)]
 pub(super) struct Core {
-    connections_max: usize,
     retry: RetrySchedule,
     /// Whether it is known whether it is down.
     is_recalled: bool,
     waiting: VecDeque<Domain>,
     /// Domains whose copies may be in the lane: they must hear of an outage.
     fed: BTreeSet<Domain>,
+    /// Domains that were sent away while it was not known whether it is up.
+    sent_away: BTreeSet<Domain>,
     sessions: usize,
     /// Sessions of those that are up.
     up: usize,
@@ -97,29 +123,33 @@ pub(super) struct Core {
     /// Until when nothing is tried.
     down_until: Option<Timestamp>,
     failures: u32,
-    /// As many connections as the site took when it last refused one, plus one a minute since.
-    ceiling: usize,
-    ceiling_moved: Timestamp,
+    window: Window,
+    rate: Rate,
+    stint: Stint,
+    /// What the lane was told last of the rate and the stint.
+    pace: (Option<f64>, Option<u32>),
     /// Copies fetched when the clock last ticked.
     fetched: u64,
     last_active: Timestamp,
 }
 
 impl Core {
-    pub(super) fn new(connections_max: usize, retry: RetrySchedule, now: Timestamp) -> Self {
+    pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
         Core {
-            connections_max,
-            retry,
+            retry: limits.retry,
             is_recalled: false,
             waiting: VecDeque::new(),
             fed: BTreeSet::new(),
+            sent_away: BTreeSet::new(),
             sessions: 0,
             up: 0,
             dialling_since: None,
             down_until: None,
             failures: 0,
-            ceiling: connections_max,
-            ceiling_moved: now,
+            window: Window::new(limits.connections_max),
+            rate: Rate::new(limits.rate_max),
+            stint: Stint::default(),
+            pace: (limits.rate_max, None),
             fetched: 0,
             last_active: now,
         }
@@ -140,13 +170,21 @@ impl Core {
             Event::Changed => self.last_active = now,
             Event::Opened => {
                 self.up += 1;
+                self.window.opened();
                 self.dialling_since = None;
                 if std::mem::take(&mut self.failures) > 0 {
                     effects.push(Effect::NoteUp);
                 }
+                if !self.sent_away.is_empty() {
+                    effects.push(Effect::CallBack(std::mem::take(&mut self.sent_away)));
+                }
             }
-            Event::Ended { reached } => self.ended(now, reached, dice, &mut effects),
+            Event::Ended(parting) => self.ended(now, lane, parting, dice, &mut effects),
             Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
+        }
+        let pace = (self.rate.per_second(), self.stint.messages_max());
+        if std::mem::replace(&mut self.pace, pace) != pace {
+            effects.push(Effect::Pace { per_second: pace.0, per_connection: pace.1 });
         }
         self.serve(now, lane, ticked, &mut effects);
         effects
@@ -167,19 +205,28 @@ impl Core {
         }
     }
 
-    fn ended(&mut self, now: Timestamp, reached: bool, dice: u64, effects: &mut Vec<Effect>) {
+    fn ended(
+        &mut self,
+        now: Timestamp,
+        lane: LaneState,
+        parting: Parting,
+        dice: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         self.sessions = self.sessions.saturating_sub(1);
         if self.sessions == 0 {
             self.dialling_since = None;
         }
-        if reached {
-            self.up = self.up.saturating_sub(1);
-            return;
-        }
-        // a connection refused beside others that work is a limit, not an outage: it is respected
-        if self.up > 0 {
-            (self.ceiling, self.ceiling_moved) = (self.up, now);
-            return;
+        match parting {
+            Parting::Unneeded => return,
+            Parting::Peaceful => return self.up = self.up.saturating_sub(1),
+            Parting::SentAway { messages } => {
+                self.up = self.up.saturating_sub(1);
+                return self.sent_away(now, lane, messages);
+            }
+            // a connection refused beside others that work is a limit, not an outage: it is respected
+            Parting::Unreachable if self.up > 0 => return self.window.refused_beyond(now, self.up),
+            Parting::Unreachable => {}
         }
         if self.sessions > 0 || self.down_until.is_some() {
             return;
@@ -190,17 +237,26 @@ impl Core {
         effects.push(Effect::NoteDown(Rest { until, since: now, failures: self.failures }));
         effects.push(Effect::ClearLane);
         self.fed.extend(self.waiting.drain(..));
+        self.fed.append(&mut self.sent_away);
         let told = std::mem::take(&mut self.fed);
         effects.extend(told.into_iter().map(|domain| Effect::Down(domain, until)));
+    }
+
+    /// The site ended a session with 421: it takes no more over one connection, or no more at this rate.
+    fn sent_away(&mut self, now: Timestamp, lane: LaneState, messages: u32) {
+        if self.stint.sent_away_after(messages) {
+            self.rate.forget();
+        } else {
+            self.rate.refused(now, lane.fetched);
+        }
     }
 
     fn tick(&mut self, now: Timestamp, lane: LaneState, crowded: bool, effects: &mut Vec<Effect>) {
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
         }
-        if self.ceiling < self.connections_max && now.since(self.ceiling_moved) >= CEILING_RISES_AFTER {
-            (self.ceiling, self.ceiling_moved) = (self.ceiling + 1, now);
-        }
+        self.window.tick(now);
+        self.rate.tick(now, lane.fetched, lane.pacing > 0);
         // a page that is being read holds places
         let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0 && lane.taken == 0;
         if is_idle {
@@ -208,7 +264,7 @@ impl Core {
         }
         let is_silent = |since: Timestamp| now.since(since) >= FIRST_SESSION_PATIENCE;
         if self.dialling_since.is_some_and(is_silent) {
-            self.send_away(now.after(COME_AGAIN), effects);
+            self.send_away(now.after(COME_AGAIN), lane, effects);
         }
         let patience = match self.down_until {
             // a fact that needs no actor
@@ -222,12 +278,24 @@ impl Core {
     }
 
     /// Nobody waits for a host that may be silent for long.
-    fn send_away(&mut self, until: Timestamp, effects: &mut Vec<Effect>) {
+    fn send_away(&mut self, until: Timestamp, lane: LaneState, effects: &mut Vec<Effect>) {
         // where its being down is noted, that it is up will be told to all who wait for it
         let is_noted = self.failures > 0;
-        let told =
-            |domain| if is_noted { Effect::Down(domain, until) } else { Effect::ComeAgain(domain, until) };
-        effects.extend(self.waiting.drain(..).map(told));
+        for domain in self.waiting.drain(..) {
+            if is_noted {
+                effects.push(Effect::Down(domain, until));
+                continue;
+            }
+            if self.sent_away.len() < SENT_AWAY_MAX {
+                self.sent_away.insert(domain.clone());
+            }
+            effects.push(Effect::ComeAgain(domain, until));
+        }
+        // nor may copies do so where memory is short of places
+        if lane.is_tight && lane.ready > 0 && self.up == 0 {
+            self.sent_away.extend(std::mem::take(&mut self.fed));
+            effects.push(Effect::ClearLane);
+        }
     }
 
     /// Gives credits in turn, and opens connections for what waits.
@@ -243,8 +311,12 @@ impl Core {
             return;
         }
         // until a session is up, one copy is enough to find out whether one can be
-        let mut room =
-            if self.up > 0 { lane.room } else { lane.room.min(UNPROVEN_MAX.saturating_sub(lane.taken)) };
+        let window = match self.pace.0 {
+            _ if self.up == 0 => UNPROVEN_MAX,
+            Some(per_second) => (per_second * FED_FOR.as_secs_f64()).ceil() as usize + self.sessions,
+            None => usize::MAX,
+        };
+        let mut room = lane.room.min(window.saturating_sub(lane.taken));
         while room > 0 {
             let Some(domain) = self.waiting.pop_front() else { break };
             let grant = room.min(GRANT_MAX);
@@ -253,7 +325,7 @@ impl Core {
             effects.push(Effect::Grant(domain, grant));
         }
         // a path that failed is tried with one connection first
-        let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.ceiling };
+        let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.window.size() };
         // a new connection costs more than a short wait for one that is busy; but where more waits than
         // was fetched since the clock last ticked, those there are, are slow: twice as many, then
         let busy = self.sessions - lane.idle_sessions.min(self.sessions);
@@ -265,7 +337,9 @@ impl Core {
         } else {
             0
         };
-        let wanted = by_load.max(by_wait).saturating_sub(lane.idle_sessions);
+        // more connections do not make more time
+        let is_enough = lane.pacing > 0 || lane.slot_in > SLOT_NEAR;
+        let wanted = if is_enough { 0 } else { by_load.max(by_wait).saturating_sub(lane.idle_sessions) };
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
             if self.sessions == 0 {
@@ -291,7 +365,7 @@ mod tests {
 
     fn core() -> Core {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        let mut core = Core::new(4, retry, at(0));
+        let mut core = Core::new(Limits { connections_max: 4, rate_max: None, retry }, at(0));
         core.handle(at(0), lane(9, 0, 0), Event::Recalled(None), MIDDLE);
         core
     }
@@ -301,7 +375,16 @@ mod tests {
     }
 
     fn lane(room: usize, ready: usize, idle_sessions: usize) -> LaneState {
-        LaneState { taken: 0, room, ready, fetched: 0, idle_sessions }
+        LaneState {
+            taken: 0,
+            room,
+            ready,
+            fetched: 0,
+            idle_sessions,
+            pacing: 0,
+            slot_in: Duration::ZERO,
+            is_tight: false,
+        }
     }
 
     /// A path with one session up.
@@ -338,7 +421,7 @@ mod tests {
             core.handle(at(1), lane(99, 0, 0), Event::Asked(a.clone()), MIDDLE),
             [Effect::Grant(a, 1)]
         );
-        let one = LaneState { taken: 1, room: 98, ready: 1, fetched: 0, idle_sessions: 0 };
+        let one = LaneState { taken: 1, ..lane(98, 1, 0) };
         assert_eq!(core.handle(at(1), one, Event::Asked(b.clone()), MIDDLE), [Effect::Open(1)]);
         assert_eq!(core.handle(at(1), one, Event::Opened, MIDDLE)[0], Effect::Grant(b, 64));
     }
@@ -348,7 +431,8 @@ mod tests {
         let mut core = core();
         assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
         assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE), []);
-        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [Effect::Open(3)]);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [Effect::Open(2)]);
+        assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [Effect::Open(1)]);
         assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE), [], "four are the limit");
     }
 
@@ -370,7 +454,7 @@ mod tests {
         let a = domain("a.example");
         assert_eq!(core.handle(at(1), lane(0, 500, 0), Event::Asked(a.clone()), MIDDLE), []);
         assert_eq!(
-            core.handle(at(10), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE),
+            core.handle(at(10), lane(0, 0, 0), Event::Ended(Parting::Unreachable), MIDDLE),
             [note_down(10, 25, 1), Effect::ClearLane, Effect::Down(a.clone(), at(25))]
         );
         assert_eq!(
@@ -384,7 +468,7 @@ mod tests {
         );
         assert_eq!(core.handle(at(25), lane(0, 9, 0), Event::Changed, MIDDLE), [Effect::Open(1)]);
         // rests twice as long, and tells the domain whose copies were in the lane
-        let again = core.handle(at(26), lane(0, 0, 0), Event::Ended { reached: false }, MIDDLE);
+        let again = core.handle(at(26), lane(0, 0, 0), Event::Ended(Parting::Unreachable), MIDDLE);
         assert_eq!(again, [note_down(26, 56, 2), Effect::ClearLane, Effect::Down(a.clone(), at(56))]);
         assert_eq!(
             core.handle(at(26), lane(0, 5, 0), Event::Changed, MIDDLE),
@@ -400,7 +484,7 @@ mod tests {
     #[test]
     fn being_down_is_remembered_without_an_actor() {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
-        let mut core = Core::new(4, retry, at(6));
+        let mut core = Core::new(Limits { connections_max: 4, rate_max: None, retry }, at(6));
         let (a, empty) = (domain("a.example"), lane(9, 0, 0));
         assert_eq!(
             core.handle(at(6), empty, Event::Asked(a.clone()), MIDDLE),
@@ -426,13 +510,13 @@ mod tests {
         let [a, b] = ["a.example", "b.example"].map(domain);
         let tick = || Event::Tick { crowded: false };
         core.handle(at(1), lane(9, 0, 0), Event::Asked(a.clone()), MIDDLE);
-        let dialling = LaneState { taken: 1, room: 8, ready: 1, fetched: 0, idle_sessions: 0 };
+        let dialling = LaneState { taken: 1, ..lane(8, 1, 0) };
         assert_eq!(core.handle(at(1), dialling, Event::Changed, MIDDLE), [Effect::Open(1)]);
         core.handle(at(1), dialling, Event::Asked(b.clone()), MIDDLE);
         assert_eq!(core.handle(at(3), dialling, tick(), MIDDLE), []);
         assert_eq!(core.handle(at(4), dialling, tick(), MIDDLE), [Effect::ComeAgain(b.clone(), at(19))]);
         // a probe of what is known to be down: who asks meanwhile waits as before
-        core.handle(at(31), lane(9, 0, 0), Event::Ended { reached: false }, MIDDLE);
+        core.handle(at(31), lane(9, 0, 0), Event::Ended(Parting::Unreachable), MIDDLE);
         core.handle(at(46), lane(9, 0, 0), tick(), MIDDLE);
         core.handle(at(46), lane(9, 0, 0), Event::Asked(a), MIDDLE);
         core.handle(at(46), dialling, Event::Changed, MIDDLE);
@@ -445,9 +529,9 @@ mod tests {
         let mut core = core();
         core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE);
         core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE);
-        // one is up, three were refused: nothing is cleared, and none of the three is dialled again
-        for _ in 0..3 {
-            assert_eq!(core.handle(at(2), lane(0, 500, 0), Event::Ended { reached: false }, MIDDLE), []);
+        // one is up, two were refused: nothing is cleared, and neither of them is dialled again
+        for _ in 0..2 {
+            assert_eq!(core.handle(at(2), lane(0, 500, 0), Event::Ended(Parting::Unreachable), MIDDLE), []);
         }
         assert_eq!(core.handle(at(61), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE), []);
         let later = core.handle(at(62), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE);

@@ -2,5 +2,7 @@
 
 mod actor;
 mod core;
+mod rate;
+mod window;
 
 pub(super) use actor::{AskCredits, AskUrgently, Path, PathHandle, Pushed, StopPath};

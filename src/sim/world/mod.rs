@@ -23,13 +23,15 @@ use self::ledger::{Destiny, Ledger};
 use self::names::{Mood, Names};
 use self::network::{Network, Temper, sender};
 use self::trace::Trace;
+use crate::accounts::DomainPattern;
 use crate::clock::{Clock, RuntimeClock, Timestamp};
 use crate::gate::{Gate, GateSettings, Origin};
 use crate::mail::{
     Address, BodyKind, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, ReversePath,
 };
 use crate::outbound::{
-    self, AlarmInbox, Defect, Deps, Faults, Outbound, Places, RetrySchedule, Routes, Settings,
+    self, AlarmInbox, Cap, Caps, Defect, Deps, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
+    Settings, Sluices,
 };
 use crate::queue::{self, Leases};
 use crate::smtp::{Limits, ServerSettings};
@@ -281,6 +283,8 @@ impl World {
             dial: Arc::new(network.clone()),
             outcomes: self.hear_outcomes(),
             places: Places::new(&settings),
+            sluices: Sluices::new(&settings.caps),
+            hosts: Hosts::default(),
             faults,
             settings,
         };
@@ -480,7 +484,9 @@ fn settings() -> Settings {
         expire_after: ledger::EXPIRY,
         routes: Routes::default(),
         connections_per_site_max: 3,
-        connections_max: 4,
+        rate_per_site_max: None,
+        caps: caps(),
+        connections_max: 3,
         copies_max: 24,
         urgent_copies_max: 4,
         look_ups_max: 3,
@@ -489,6 +495,19 @@ fn settings() -> Settings {
         idle_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(10),
         messages_per_connection_max: 20,
+    }
+}
+
+/// Some hosts are under one hand, and one domain has a limit of its own.
+fn caps() -> Caps {
+    let patterns = |texts: &[&str]| -> Vec<DomainPattern> {
+        texts.iter().map(|text| DomainPattern::parse(text).expect("a pattern")).collect()
+    };
+    let shared = Cap { connections_max: Some(1), per_second: Some(5.0) };
+    let own = Cap { connections_max: Some(1), per_second: Some(0.5) };
+    Caps {
+        providers: vec![("shared".into(), patterns(&["mx1.example", "mx2.example"]), shared)],
+        domains: vec![(patterns(&["b.example"]), own)],
     }
 }
 

@@ -1,0 +1,87 @@
+//! How many connections a site takes at once: found out gently.
+//!
+//! Grows with every session that opens, until the site refuses one; then it is what the site took, and
+//! opens again by one connection a minute.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// What a session that opens adds while nothing was ever refused: 1, 3, 7, 15 and so on.
+const GROWTH: usize = 2;
+/// After a refusal the window is one wider after this.
+const REOPENS_AFTER: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Window {
+    max: usize,
+    size: usize,
+    /// When a connection was refused, or the window was last widened since.
+    refused: Option<Timestamp>,
+}
+
+impl Window {
+    /// Begins with one connection.
+    pub(super) fn new(max: usize) -> Self {
+        Window { max, size: 1, refused: None }
+    }
+
+    /// How many connections there may be.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A session opened.
+    pub(super) fn opened(&mut self) {
+        if self.refused.is_none() {
+            self.size = (self.size + GROWTH).min(self.max);
+        }
+    }
+
+    /// A connection was refused beside others that work: so many are what the site takes.
+    pub(super) fn refused_beyond(&mut self, now: Timestamp, working: usize) {
+        (self.size, self.refused) = (working.clamp(1, self.max), Some(now));
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        if self.size < self.max && self.refused.is_some_and(|at| now.since(at) >= REOPENS_AFTER) {
+            (self.size, self.refused) = (self.size + 1, Some(now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn it_grows_fast_until_the_site_refuses_and_slowly_after_that() {
+        let mut window = Window::new(20);
+        let mut sizes = vec![window.size()];
+        for _ in 0..12 {
+            window.opened();
+            sizes.push(window.size());
+        }
+        assert_eq!((&sizes[..4], sizes[12]), (&[1, 3, 5, 7][..], 20));
+        window.refused_beyond(at(5), 7);
+        window.opened();
+        assert_eq!(window.size(), 7);
+        window.tick(at(64));
+        assert_eq!(window.size(), 7);
+        window.tick(at(65));
+        window.tick(at(66));
+        assert_eq!(window.size(), 8, "one more a minute");
+    }
+
+    #[test]
+    fn it_never_closes_altogether() {
+        let mut window = Window::new(20);
+        window.refused_beyond(at(0), 0);
+        assert_eq!(window.size(), 1);
+    }
+}
