@@ -91,6 +91,7 @@ source "$HERE/lib/barid.sh"
 source "$HERE/lib/traffic.sh"
 source "$HERE/lib/probe.sh"
 source "$HERE/lib/report.sh"
+source "$HERE/lib/server.sh"
 
 usage() {
   sed -n '3,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
@@ -145,23 +146,6 @@ parse_valued() {
     --work-dir) WORK_BASE=$2 ;;
   esac
 }
-
-# server_do ACTION SERVER: prepare, start, alive or ready.
-server_do() {
-  local root=$RUN/root
-  case $1-$2 in
-    prepare-postfix-*) postfix_prepare "${2#postfix-}" "$root" ;;
-    start-postfix-*) postfix_start >"$RUN/server.log" 2>&1 ;;
-    alive-postfix-*) postfix_alive ;;
-    ready-postfix-*) postfix_ready ;;
-    prepare-barid) barid_prepare "$root" ;;
-    start-barid) barid_start "$root" ;;
-    alive-barid) barid_alive ;;
-    ready-barid) barid_ready ;;
-  esac
-}
-
-server_ready_or_dead() { server_do ready "$1" || ! server_do alive "$1"; }
 
 # The steps of one run; on failure sets PROBLEM.
 run_steps() {

@@ -24,6 +24,7 @@ mod process;
 mod quantity;
 mod session;
 mod summary;
+mod timeline;
 
 use std::{cell::RefCell, io, net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
@@ -104,11 +105,13 @@ async fn serve(sink: &Rc<Sink>) -> Result<()> {
     }
     answer_dns(&sink.options).await?;
     let end = end(sink);
-    tokio::pin!(end);
+    let timeline = timeline::keep(sink);
+    tokio::pin!(end, timeline);
     let mut ticker = interval(Duration::from_millis(FLUSH_EVERY_MILLIS));
     loop {
         tokio::select! {
             _ = ticker.tick() => sink.arrivals.borrow_mut().ledger.flush()?,
+            kept = &mut timeline => kept?,
             () = &mut end => break,
         }
     }

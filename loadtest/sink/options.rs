@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Messages to one address, such as 10/s, beyond which 421 is given
     #[arg(long, value_parser = quantity::rate)]
     pub(crate) rate: Option<f64>,
+    /// Write to this file each second: seconds, messages received, 421s given
+    #[arg(long)]
+    pub(crate) timeline: Option<PathBuf>,
     /// Answer DNS for the load's domains on this address
     #[arg(long)]
     pub(crate) dns: Option<SocketAddr>,
