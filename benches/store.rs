@@ -68,6 +68,8 @@ impl Home {
                     size_octets: SMALL_BODY_OCTETS as u64,
                     body: BodyKind::SevenBit,
                     attempts: 0,
+                    tried: Timestamp::ZERO,
+                    is_delay_told: false,
                 };
                 queue::enqueue(&mut batch, vec![(envelope, due)], body.clone(), NOW);
             }

@@ -58,6 +58,9 @@ pub enum Clock {
     /// The machine's clocks.
     #[default]
     System,
+    /// The machine's clocks, watched against the time since the machine was started: wall time does not
+    /// go back by more than an hour.
+    Watched(Anchor),
     /// Wall time that moves only when [`ManualClock::advance`] says so.
     Manual(ManualClock),
     /// The asynchronous runtime's time, which a test may pause.
@@ -65,15 +68,67 @@ pub enum Clock {
     Runtime(RuntimeClock),
 }
 
+/// A clock that is set by more than this has jumped.
+const JUMP: Duration = Duration::from_secs(3600);
+
+/// Wall time and the time since the machine was started, at one moment. Sleep counts in both.
+#[derive(Clone, Copy, Debug)]
+pub struct Anchor {
+    wall: Timestamp,
+    boot: Duration,
+}
+
+impl Anchor {
+    /// What wall time should be when so much time has passed since the machine was started.
+    fn expected(&self, boot: Duration) -> Timestamp {
+        self.wall.after(boot.saturating_sub(self.boot))
+    }
+
+    /// Wall time, but for a great step back.
+    fn steady(&self, wall: Timestamp, boot: Duration) -> Timestamp {
+        let expected = self.expected(boot);
+        if expected.since(wall) > JUMP { expected } else { wall }
+    }
+
+    fn has_jumped(&self, wall: Timestamp, boot: Duration) -> bool {
+        let expected = self.expected(boot);
+        expected.since(wall) > JUMP || wall.since(expected) > JUMP
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the one caller")]
+fn wall_time() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
 impl Clock {
+    /// The machine's clocks, watched from now on.
+    pub fn watched() -> Self {
+        Clock::Watched(Anchor { wall: wall_time(), boot: since_boot() })
+    }
+
+    /// Whether wall time was set by more than an hour since this clock was made: what it says of ages and
+    /// lifetimes is not to be believed.
+    pub fn has_jumped(&self) -> bool {
+        match self {
+            Clock::Watched(anchor) => anchor.has_jumped(wall_time(), since_boot()),
+            #[cfg(test)]
+            Clock::Runtime(runtime) => runtime.has_jumped(),
+            _ => false,
+        }
+    }
+
     /// Wall time now.
-    #[allow(clippy::disallowed_methods, reason = "this is the one caller")]
     pub fn now(&self) -> Timestamp {
         match self {
-            Clock::System => {
-                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
-            }
+            Clock::System => wall_time(),
+            Clock::Watched(anchor) => anchor.steady(wall_time(), since_boot()),
             Clock::Manual(manual) => manual.now(),
             #[cfg(test)]
             Clock::Runtime(runtime) => runtime.now(),
@@ -117,7 +172,8 @@ impl ManualClock {
 #[cfg(test)]
 #[derive(Clone, Debug)]
 pub struct RuntimeClock {
-    base: Arc<AtomicU64>,
+    base: Timestamp,
+    set_ahead: Arc<AtomicU64>,
     started: tokio::time::Instant,
 }
 
@@ -126,12 +182,22 @@ impl RuntimeClock {
     /// A clock that shows `base` now.
     #[allow(clippy::disallowed_methods, reason = "a clock")]
     pub fn starting_at(base: Timestamp) -> Self {
-        RuntimeClock { base: Arc::new(AtomicU64::new(base.0)), started: tokio::time::Instant::now() }
+        RuntimeClock { base, set_ahead: Arc::default(), started: tokio::time::Instant::now() }
     }
 
     /// The time it shows.
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.base.load(Ordering::SeqCst)).after(self.started.elapsed())
+        let set_ahead = Duration::from_millis(self.set_ahead.load(Ordering::SeqCst));
+        self.base.after(self.started.elapsed()).after(set_ahead)
+    }
+
+    /// Somebody sets it ahead.
+    pub fn set_ahead(&self, by: Duration) {
+        self.set_ahead.store(by.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    fn has_jumped(&self) -> bool {
+        self.set_ahead.load(Ordering::SeqCst) > JUMP.as_millis() as u64
     }
 }
 
@@ -146,6 +212,24 @@ mod tests {
         assert_eq!(clock.now(), Timestamp::from_millis(5_000));
         hand.advance(Duration::from_secs(60));
         assert_eq!(clock.now().since(Timestamp::from_millis(5_000)), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_by_more_than_an_hour_has_jumped_and_never_goes_back_so_far() {
+        let at = |minutes: u64| Timestamp::from_millis(minutes * 60_000);
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let anchor = Anchor { wall: at(10_000), boot: minutes(5) };
+        for (wall, boot, has_jumped, shows) in [
+            (10_030, 35, false, 10_030),
+            (10_080, 35, false, 10_080),
+            (10_100, 35, true, 10_100),
+            (9_990, 35, false, 9_990),
+            (9_900, 35, true, 10_030),
+        ] {
+            assert_eq!(anchor.has_jumped(at(wall), minutes(boot)), has_jumped, "{wall}");
+            assert_eq!(anchor.steady(at(wall), minutes(boot)), at(shows), "{wall}");
+        }
+        assert!(!Clock::watched().has_jumped());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The relay as a whole: every room wired to the others, started and stopped.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::Addr;
@@ -17,7 +17,7 @@ use crate::inbound::{Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Drain, Faults, Hosts, Outbound, Places, Sluices};
+use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Sluices};
 use crate::queue::{self, Leases};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
@@ -62,7 +62,7 @@ impl Relay {
         metrics: PrometheusHandle,
         outcomes: OutcomeSink,
     ) -> anyhow::Result<Self> {
-        let clock = Clock::System;
+        let clock = Clock::watched();
         let inbox = AlarmInbox::default();
         let store = open_store(&config, &clock, inbox.clone()).await?;
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
@@ -71,6 +71,17 @@ impl Relay {
         let gate_settings =
             GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
+        let (stop, stopping) = watch::channel(false);
+        let server = ServerSettings { hostname: config.hostname, limits: config.limits };
+        let inbound = Arc::new(Inbound::new(gate, config.clients, server, config.connections, clock.clone()));
+        let mut listeners = Vec::new();
+        for address in config.relay_listeners {
+            let listener = Listener::bind(address, inbound.clone())
+                .with_context(|| format!("listening on {address} (role relay)"))?;
+            listeners.push(listener);
+        }
+        let relay_addresses: Vec<SocketAddr> =
+            listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let deps = Deps {
             store: store.clone(),
             leases: leases.clone(),
@@ -83,19 +94,12 @@ impl Relay {
             places: Places::new(&config.outbound),
             sluices: Sluices::new(&config.outbound.caps),
             hosts: Hosts::default(),
+            doubt: Doubt::default(),
+            breaker: Mutex::default(),
+            listening: relay_addresses.clone(),
             faults: Faults::default(),
             settings: config.outbound,
         };
-        let (stop, stopping) = watch::channel(false);
-        let server = ServerSettings { hostname: config.hostname, limits: config.limits };
-        let inbound = Arc::new(Inbound::new(gate, config.clients, server, config.connections, clock));
-        let mut listeners = Vec::new();
-        for address in config.relay_listeners {
-            let listener = Listener::bind(address, inbound.clone())
-                .with_context(|| format!("listening on {address} (role relay)"))?;
-            listeners.push(listener);
-        }
-        let relay_addresses = listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let outbound = Outbound::start(Arc::new(deps), inbox);
         for listener in listeners {
             tokio::spawn(listener.run(stopping.clone()));

@@ -42,19 +42,59 @@ pub struct Report<'a> {
     pub header: Option<&'a [u8]>,
 }
 
+/// What a report says of its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// They were given up.
+    Failed,
+    /// They wait, and are given up at this time at the earliest.
+    Delayed(Timestamp),
+}
+
+impl Action {
+    fn subject(self) -> &'static str {
+        match self {
+            Action::Failed => "Undelivered mail returned to sender",
+            Action::Delayed(_) => "Delayed mail: it is still being tried",
+        }
+    }
+
+    fn explanation(self) -> &'static str {
+        match self {
+            Action::Failed => {
+                "Your message could not be delivered to the recipients below. It will\r\nnot be tried again.\r\n"
+            }
+            Action::Delayed(_) => {
+                "Your message could not be delivered to the recipients below yet. It is\r\n\
+                 tried again, and you need do nothing.\r\n"
+            }
+        }
+    }
+
+    /// Fields of each recipient (RFC 3464 2.3.3, 2.3.9).
+    fn fields(self) -> String {
+        match self {
+            Action::Failed => "Action: failed\r\n".into(),
+            Action::Delayed(until) => {
+                format!("Action: delayed\r\nWill-Retry-Until: {}\r\n", rfc5322_date(until))
+            }
+        }
+    }
+}
+
 /// The whole message, header and body, with CRLF line ends.
-pub fn compose_failure(report: &Report<'_>, failures: &[Failure]) -> Vec<u8> {
+pub fn compose(report: &Report<'_>, action: Action, failures: &[Failure]) -> Vec<u8> {
     let boundary = format!("=_{}", report.id);
     let mut out = String::with_capacity(2048);
-    write_header(&mut out, report, &boundary);
-    write_explanation(&mut out, report, failures, &boundary);
-    write_status(&mut out, report, failures, &boundary);
+    write_header(&mut out, report, action, &boundary);
+    write_explanation(&mut out, report, action, failures, &boundary);
+    write_status(&mut out, report, action, failures, &boundary);
     let mut message = out.into_bytes();
     append_original(&mut message, report.header.unwrap_or_default(), &boundary);
     message
 }
 
-fn write_header(out: &mut String, report: &Report<'_>, boundary: &str) {
+fn write_header(out: &mut String, report: &Report<'_>, action: Action, boundary: &str) {
     let Report { hostname, id, to, now, .. } = report;
     let date = rfc5322_date(*now);
     // writing to a String cannot fail
@@ -62,24 +102,31 @@ fn write_header(out: &mut String, report: &Report<'_>, boundary: &str) {
         out,
         "From: Mail Delivery System <postmaster@{hostname}>\r\n\
          To: <{to}>\r\n\
-         Subject: Undelivered mail returned to sender\r\n\
+         Subject: {}\r\n\
          Date: {date}\r\n\
          Message-ID: <{id}@{hostname}>\r\n\
          Auto-Submitted: auto-replied\r\n\
          MIME-Version: 1.0\r\n\
          Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"{boundary}\"\r\n\
          Content-Transfer-Encoding: 8bit\r\n\
-         \r\n"
+         \r\n",
+        action.subject()
     );
 }
 
-fn write_explanation(out: &mut String, report: &Report<'_>, failures: &[Failure], boundary: &str) {
+fn write_explanation(
+    out: &mut String,
+    report: &Report<'_>,
+    action: Action,
+    failures: &[Failure],
+    boundary: &str,
+) {
     let _ = write!(
         out,
         "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
-         This is the mail system at {}.\r\n\r\n\
-         Your message could not be delivered to the recipients below. It will\r\nnot be tried again.\r\n",
-        report.hostname
+         This is the mail system at {}.\r\n\r\n{}",
+        report.hostname,
+        action.explanation()
     );
     for failure in failures {
         let _ = write!(out, "\r\n<{}>\r\n", failure.recipient);
@@ -109,7 +156,7 @@ fn wrap(text: &str) -> Vec<String> {
     lines
 }
 
-fn write_status(out: &mut String, report: &Report<'_>, failures: &[Failure], boundary: &str) {
+fn write_status(out: &mut String, report: &Report<'_>, action: Action, failures: &[Failure], boundary: &str) {
     let arrived = rfc5322_date(report.arrived);
     let _ = write!(
         out,
@@ -122,8 +169,11 @@ fn write_status(out: &mut String, report: &Report<'_>, failures: &[Failure], bou
             Some(enhanced) if enhanced.class == 5 || enhanced.class == 4 => enhanced.to_string(),
             _ => "5.0.0".into(),
         };
-        let _ =
-            write!(out, "\r\nFinal-Recipient: rfc822; {recipient}\r\nAction: failed\r\nStatus: {status}\r\n");
+        let _ = write!(
+            out,
+            "\r\nFinal-Recipient: rfc822; {recipient}\r\n{}Status: {status}\r\n",
+            action.fields()
+        );
         if let Some(remote) = remote {
             let _ = write!(out, "Remote-MTA: dns; {remote}\r\n");
             let diagnostic: String = reply.to_string().chars().filter(char::is_ascii).take(800).collect();
@@ -167,7 +217,7 @@ mod tests {
         };
         let recipient = Address::parse("x@y.example").expect("address");
         let failure = Failure { recipient, reply, remote: Some("mx.y.example".into()) };
-        String::from_utf8(compose_failure(&report, &[failure])).expect("UTF-8")
+        String::from_utf8(compose(&report, Action::Failed, &[failure])).expect("UTF-8")
     }
 
     #[test]
@@ -185,6 +235,27 @@ mod tests {
             assert!(report.contains(part), "{part:?} is not in {report}");
         }
         assert!(!report.contains("\r\nbody"), "the body stays private");
+    }
+
+    #[test]
+    fn a_notice_of_delay_says_until_when_it_is_tried() {
+        let (hostname, to) =
+            (Domain::parse("r.example").expect("name"), Address::parse("a@b.example").expect("to"));
+        let (arrived, until) =
+            (Timestamp::from_millis(1_794_999_000_000), Timestamp::from_millis(1_795_432_000_000));
+        let (id, original) = (MessageId::from_u64(2), MessageId::from_u64(1));
+        let report =
+            Report { hostname: &hostname, id, to: &to, now: arrived, arrived, original, header: None };
+        let reply = Reply::new(451, EnhancedStatus::new(4, 2, 0), "come again");
+        let recipient = Address::parse("x@y.example").expect("address");
+        let failure = Failure { recipient, reply, remote: None };
+        let notice = String::from_utf8(compose(&report, Action::Delayed(until), &[failure])).expect("UTF-8");
+        for part in [
+            "Subject: Delayed mail: it is still being tried\r\n",
+            &format!("Action: delayed\r\nWill-Retry-Until: {}\r\nStatus: 4.2.0\r\n", rfc5322_date(until)),
+        ] {
+            assert!(notice.contains(part), "{part:?} is not in {notice}");
+        }
     }
 
     #[test]

@@ -4,5 +4,7 @@
 //! that could break a header. Never decides whether a report is owed.
 
 mod compose;
+mod greylist;
 
-pub use compose::{Failure, HEADERS_MAX_OCTETS, Report, compose_failure};
+pub use compose::{Action, Failure, HEADERS_MAX_OCTETS, Report, compose};
+pub use greylist::greylisted_for;

@@ -231,6 +231,8 @@ impl Draft {
                 size_octets,
                 body: self.body,
                 attempts: 0,
+                tried: Timestamp::ZERO,
+                is_delay_told: false,
             };
             (envelope, arrived)
         };

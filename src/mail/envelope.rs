@@ -108,4 +108,8 @@ pub struct Envelope {
     pub body: BodyKind,
     /// Attempts made for this message so far. Waiting is none.
     pub attempts: u32,
+    /// When the last of them was made; [`Timestamp::ZERO`] before the first.
+    pub tried: Timestamp,
+    /// Whether the sender was told that it takes long.
+    pub is_delay_told: bool,
 }

@@ -10,6 +10,6 @@ mod resolver;
 mod site;
 
 pub use dial::{Dial, Dialling, Stream, TcpDialler};
-pub use listen::{listen, tune};
+pub use listen::{is_local, listen, tune};
 pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
-pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, RouteError, Site, find_site};
+pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, Judge, RouteError, Site, find_site};

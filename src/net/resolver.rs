@@ -8,6 +8,7 @@ use std::time::Duration;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
@@ -15,6 +16,11 @@ use crate::mail::Domain;
 
 /// Answers kept in memory.
 const CACHE_MAX_ANSWERS: u64 = 4096;
+/// Answers are kept to their TTL, but no longer than this; that there is none, no longer than this.
+const KEPT_MAX: Duration = Duration::from_secs(3600);
+const NONE_KEPT_MAX: Duration = Duration::from_secs(300);
+/// Zones above a name that are asked whether they are there.
+const ZONES_ABOVE_MAX: usize = 3;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,9 +31,25 @@ pub enum DnsError {
     /// The name exists, but has no records of this type.
     #[error("the name has no such record")]
     NoRecords,
-    /// No answer came, or the server could not give one. May pass.
+    /// The server could not give an answer (SERVFAIL). May pass.
+    #[error("the DNS server failed")]
+    ServerFailed,
+    /// No answer came in time. May pass.
+    #[error("the DNS did not answer in time")]
+    TimedOut,
+    /// The answer is not what its zone signed. May pass.
+    #[error("the DNS answer is bogus: it fails DNSSEC validation")]
+    Bogus,
+    /// The server refused, or its answer made no sense. May pass.
     #[error("no answer from the DNS: {0}")]
     Failed(Box<str>),
+}
+
+impl DnsError {
+    /// Whether the DNS said that there is nothing, rather than nothing.
+    pub fn is_denial(&self) -> bool {
+        matches!(self, DnsError::NoSuchName | DnsError::NoRecords)
+    }
 }
 
 /// One MX record.
@@ -48,6 +70,11 @@ pub trait Resolver: Send + Sync {
     fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>>;
     /// The IPv4 addresses of a host, then its IPv6 addresses.
     fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>>;
+    /// The same, asked anew.
+    fn uncached(&self) -> &dyn Resolver;
+    /// Whether a zone above the name gives an answer now, asked anew. Where none does, not even the root,
+    /// that a name does not exist says more about the resolver than about the name.
+    fn answers_above<'a>(&'a self, domain: &'a Domain) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 }
 
 /// Which servers are asked, and how.
@@ -66,22 +93,23 @@ impl Default for DnsSettings {
 }
 
 /// hickory-resolver: answers are cached to their TTL, negative ones too.
-pub struct HickoryResolver(TokioResolver);
+pub struct HickoryResolver {
+    asked: TokioResolver,
+    /// One without a cache; none where this is it.
+    uncached: Option<Box<HickoryResolver>>,
+}
 
 impl HickoryResolver {
     /// A resolver; fails where the system's configuration cannot be read.
     pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        let mut builder = if settings.servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(failed)?
-        } else {
-            let config = ResolverConfig::from_name_servers(name_servers(&settings.servers));
-            Hickory::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        let options = builder.options_mut();
-        options.cache_size = CACHE_MAX_ANSWERS;
-        options.timeout = settings.timeout;
-        options.attempts = 2;
-        Ok(HickoryResolver(builder.build().map_err(failed)?))
+        let uncached = HickoryResolver { asked: build(settings, 0)?, uncached: None };
+        Ok(HickoryResolver { asked: build(settings, CACHE_MAX_ANSWERS)?, uncached: Some(Box::new(uncached)) })
+    }
+
+    async fn has_soa(&self, mut name: Name) -> bool {
+        name.set_fqdn(true);
+        let found = self.asked.lookup(name, RecordType::SOA).await;
+        found.is_ok_and(|found| found.answers().iter().any(|record| record.record_type() == RecordType::SOA))
     }
 
     async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
@@ -89,10 +117,26 @@ impl HickoryResolver {
         let mut name =
             Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
         name.set_fqdn(true);
-        let lookup = self.0.lookup(name, kind).await.map_err(failed)?;
+        let lookup = self.asked.lookup(name, kind).await.map_err(failed)?;
         let records: Vec<RData> = lookup.answers().iter().map(|record| record.data.clone()).collect();
         if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
     }
+}
+
+fn build(settings: &DnsSettings, cached: u64) -> Result<TokioResolver, DnsError> {
+    let mut builder = if settings.servers.is_empty() {
+        TokioResolver::builder_tokio().map_err(failed)?
+    } else {
+        let config = ResolverConfig::from_name_servers(name_servers(&settings.servers));
+        Hickory::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    let options = builder.options_mut();
+    options.cache_size = cached;
+    options.positive_max_ttl = Some(KEPT_MAX);
+    options.negative_max_ttl = Some(NONE_KEPT_MAX);
+    options.timeout = settings.timeout;
+    options.attempts = 2;
+    builder.build().map_err(failed)
 }
 
 fn name_servers(servers: &[SocketAddr]) -> Vec<NameServerConfig> {
@@ -108,11 +152,17 @@ fn name_servers(servers: &[SocketAddr]) -> Vec<NameServerConfig> {
 
 fn failed(error: NetError) -> DnsError {
     if error.is_nx_domain() {
-        DnsError::NoSuchName
-    } else if error.is_no_records_found() {
-        DnsError::NoRecords
-    } else {
-        DnsError::Failed(error.to_string().into())
+        return DnsError::NoSuchName;
+    }
+    if error.is_no_records_found() {
+        return DnsError::NoRecords;
+    }
+    match error {
+        NetError::Timeout => DnsError::TimedOut,
+        NetError::Dns(hickory_resolver::net::DnsError::ResponseCode(ResponseCode::ServFail)) => {
+            DnsError::ServerFailed
+        }
+        error => DnsError::Failed(error.to_string().into()),
     }
 }
 
@@ -147,12 +197,33 @@ impl Resolver for HickoryResolver {
                 _ => None,
             };
             match (v4, v6) {
-                (Err(error @ DnsError::Failed(_)), Err(_)) | (Err(_), Err(error)) => Err(error),
+                (Err(error), Err(other)) => Err(if error.is_denial() { other } else { error }),
                 (v4, v6) => {
                     let both = v4.unwrap_or_default().into_iter().chain(v6.unwrap_or_default());
                     Ok(both.filter_map(|record| address(&record)).collect())
                 }
             }
+        })
+    }
+
+    fn uncached(&self) -> &dyn Resolver {
+        self.uncached.as_deref().unwrap_or(self)
+    }
+
+    fn answers_above<'a>(&'a self, domain: &'a Domain) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        let asked = self.uncached.as_deref().unwrap_or(self);
+        Box::pin(async move {
+            let mut zone = Name::from_ascii(domain.as_str()).unwrap_or_default();
+            for _ in 0..ZONES_ABOVE_MAX {
+                zone = zone.base_name();
+                if zone.is_root() {
+                    break;
+                }
+                if asked.has_soa(zone.clone()).await {
+                    return true;
+                }
+            }
+            asked.has_soa(Name::root()).await
         })
     }
 }

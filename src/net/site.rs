@@ -65,6 +65,12 @@ pub enum RouteError {
     /// The MX set leads only to addresses that mail may not be sent to.
     #[error("the domain's mail hosts have no address that may be used")]
     NoUsableAddress,
+    /// We are the domain's best mail host ourselves, and it is none of ours.
+    #[error("mail for the domain loops back to this server")]
+    LoopsBack,
+    /// The DNS says that the domain does not exist, but does not give an answer for others either.
+    #[error("the DNS denies the domain, and everything else as well")]
+    Doubted,
     /// The DNS did not answer. May pass.
     #[error("{0}")]
     Dns(DnsError),
@@ -73,19 +79,30 @@ pub enum RouteError {
 impl RouteError {
     /// Whether it is a property of the domain, not of the moment.
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, RouteError::Dns(_))
+        !matches!(self, RouteError::Dns(_) | RouteError::Doubted)
     }
 }
 
-/// Finds the hosts of a domain. `may_use` refuses addresses that mail may not go to.
+/// What is known of addresses and names.
+pub trait Judge: Send + Sync {
+    /// Whether mail may go to an address.
+    fn may_use(&self, ip: IpAddr) -> bool;
+    /// Whether a mail host is this server.
+    fn is_self(&self, host: &Domain, addresses: &[SocketAddr]) -> bool;
+}
+
+/// Finds the hosts of a domain.
 pub async fn find_site(
     resolver: &dyn Resolver,
     domain: &Domain,
     port: u16,
-    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
+    judge: &dyn Judge,
 ) -> Result<Vec<Host>, RouteError> {
     if let Some(ip) = domain.as_literal() {
-        let addresses = usable(vec![ip], port, may_use);
+        let addresses = usable(vec![ip], port, judge);
+        if judge.is_self(domain, &addresses) {
+            return Err(RouteError::LoopsBack);
+        }
         return if addresses.is_empty() {
             Err(RouteError::NoUsableAddress)
         } else {
@@ -103,44 +120,53 @@ pub async fn find_site(
         return Err(RouteError::NullMx);
     }
     mx.sort_unstable();
-    resolve_hosts(resolver, mx, port, may_use).await
+    resolve_hosts(resolver, mx, port, judge).await
 }
 
 async fn resolve_hosts(
     resolver: &dyn Resolver,
     mx: Vec<Mx>,
     port: u16,
-    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
+    judge: &dyn Judge,
 ) -> Result<Vec<Host>, RouteError> {
-    let (mut hosts, mut passing, mut any_address) = (Vec::new(), None, false);
+    let (mut hosts, mut passing, mut any_address) = (Vec::<Host>::new(), None, false);
     let named = mx.into_iter().filter_map(|mx| Some((mx.preference, mx.host?)));
+    let mut is_ours = false;
     for (preference, name) in named.take(HOSTS_MAX) {
+        // only hosts that are better than ourselves are nearer to the destination (RFC 5321 5.1)
+        if judge.is_self(&name, &[]) {
+            hosts.retain(|host| host.preference < preference);
+            is_ours = true;
+            break;
+        }
         match resolver.addresses(&name).await {
             Ok(addresses) => {
                 any_address |= !addresses.is_empty();
-                let addresses = usable(addresses, port, may_use);
+                let addresses = usable(addresses, port, judge);
+                if judge.is_self(&name, &addresses) {
+                    hosts.retain(|host| host.preference < preference);
+                    is_ours = true;
+                    break;
+                }
                 if !addresses.is_empty() {
                     hosts.push(Host { name: name.as_str().into(), preference, addresses });
                 }
             }
-            Err(error @ DnsError::Failed(_)) => passing = Some(error),
-            Err(_) => {}
+            Err(error) if error.is_denial() => {}
+            Err(error) => passing = Some(error),
         }
     }
     match (hosts.is_empty(), passing) {
         (false, _) => Ok(hosts),
         (true, Some(error)) => Err(RouteError::Dns(error)),
+        (true, None) if is_ours => Err(RouteError::LoopsBack),
         (true, None) if any_address => Err(RouteError::NoUsableAddress),
         (true, None) => Err(RouteError::NoSuchDomain),
     }
 }
 
-fn usable(
-    addresses: Vec<IpAddr>,
-    port: u16,
-    may_use: &(dyn Fn(IpAddr) -> bool + Send + Sync),
-) -> Vec<SocketAddr> {
-    let usable = addresses.into_iter().filter(|ip| may_use(*ip)).take(ADDRESSES_MAX);
+fn usable(addresses: Vec<IpAddr>, port: u16, judge: &dyn Judge) -> Vec<SocketAddr> {
+    let usable = addresses.into_iter().filter(|ip| judge.may_use(*ip)).take(ADDRESSES_MAX);
     usable.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
@@ -149,6 +175,8 @@ mod tests {
     use super::super::resolver::Lookup;
     use super::*;
     use std::collections::HashMap;
+    use std::future::Future;
+    use std::pin::Pin;
 
     type Answer<T> = Result<Vec<T>, DnsError>;
 
@@ -170,10 +198,31 @@ mod tests {
             let found = self.addresses.get(host.as_str()).cloned().unwrap_or(Err(DnsError::NoSuchName));
             Box::pin(async move { found.map(|ips| ips.iter().filter_map(|ip| ip.parse().ok()).collect()) })
         }
+
+        fn uncached(&self) -> &dyn Resolver {
+            self
+        }
+
+        fn answers_above<'a>(&'a self, _: &'a Domain) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+            Box::pin(std::future::ready(true))
+        }
+    }
+
+    /// This server is `us.example`, and also listens at 192.0.2.77.
+    struct Us;
+
+    impl Judge for Us {
+        fn may_use(&self, ip: IpAddr) -> bool {
+            !ip.is_loopback()
+        }
+
+        fn is_self(&self, host: &Domain, addresses: &[SocketAddr]) -> bool {
+            host.as_str() == "us.example" || addresses.iter().any(|at| at.to_string() == "192.0.2.77:25")
+        }
     }
 
     fn failed() -> DnsError {
-        DnsError::Failed("SERVFAIL".into())
+        DnsError::ServerFailed
     }
 
     #[tokio::test]
@@ -188,6 +237,9 @@ mod tests {
                 ("waits.example", Ok(vec![(10, "slow.example")])),
                 ("own.example", Ok(vec![(10, "loop.example")])),
                 ("empty.example", Ok(vec![(10, "gone.example")])),
+                ("backup.example", Ok(vec![(10, "a.example"), (20, "b.example"), (20, "us.example")])),
+                ("ours.example", Ok(vec![(10, "us.example"), (20, "b.example")])),
+                ("other-name.example", Ok(vec![(10, "alias.example")])),
             ]),
             addresses: HashMap::from([
                 ("a.example", Ok(vec!["192.0.2.1", "2001:db8::1"])),
@@ -195,6 +247,8 @@ mod tests {
                 ("implicit.example", Ok(vec!["192.0.2.3"])),
                 ("slow.example", Err(failed())),
                 ("loop.example", Ok(vec!["127.0.0.1"])),
+                ("us.example", Ok(vec!["192.0.2.76"])),
+                ("alias.example", Ok(vec!["192.0.2.77"])),
             ]),
         };
         for (domain, want) in [
@@ -207,11 +261,15 @@ mod tests {
             ("nowhere.example", Err(RouteError::NoSuchDomain)),
             ("empty.example", Err(RouteError::NoSuchDomain)),
             ("own.example", Err(RouteError::NoUsableAddress)),
+            ("backup.example", Ok("a.example=192.0.2.1:25+[2001:db8::1]:25")),
+            ("ours.example", Err(RouteError::LoopsBack)),
+            ("other-name.example", Err(RouteError::LoopsBack)),
+            ("[192.0.2.77]", Err(RouteError::LoopsBack)),
             ("servfail.example", Err(RouteError::Dns(failed()))),
             ("waits.example", Err(RouteError::Dns(failed()))),
         ] {
             let domain = Domain::parse(domain).expect("a domain");
-            let hosts = find_site(&maps, &domain, 25, &|ip| !ip.is_loopback()).await;
+            let hosts = find_site(&maps, &domain, 25, &Us).await;
             let told = hosts.map(|hosts| {
                 let host = |host: &Host| {
                     let addresses: Vec<String> = host.addresses.iter().map(ToString::to_string).collect();

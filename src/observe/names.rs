@@ -44,6 +44,8 @@ metrics! {
     counter REMOTE_CONNECTIONS = "barid_outbound_connections_total", "Connections to remote servers, by outcome.";
     gauge REMOTE_CONNECTIONS_OPEN = "barid_outbound_connections_open", "Connections to remote servers open now.";
     gauge QUEUED = "barid_queued_messages", "Messages in the queue.";
+    gauge RESOLVER_DOUBTED = "barid_resolver_doubted", "1 while the DNS denies everything, so that nothing is bounced for a name that does not exist.";
+    gauge BREAKERS_OPEN = "barid_breakers_open", "Kinds of refusal that come from so many domains at once that they are not believed.";
     gauge DOMAINS_ACTIVE = "barid_domains_active", "Domain actors alive.";
     gauge PATHS_ACTIVE = "barid_paths_active", "Path actors alive.";
     counter LOG_LINES_DROPPED = "barid_log_lines_dropped_total", "Log lines dropped because the log could not be written fast enough.";

@@ -31,3 +31,9 @@ impl Default for Meters {
 pub(super) fn connection(outcome: &'static str) {
     counter!(names::REMOTE_CONNECTIONS, "outcome" => outcome).increment(1);
 }
+
+/// The circuit breaker opened or closed for a kind of refusal.
+pub(super) fn breaker(is_open: bool) {
+    let open = gauge!(names::BREAKERS_OPEN);
+    if is_open { open.increment(1.0) } else { open.decrement(1.0) }
+}

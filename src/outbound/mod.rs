@@ -13,8 +13,10 @@
 //! Actors are thin shells round pure cores, all on one arbiter; sessions are tasks on all cores, and
 //! meet their path in a lane, a piece of shared memory.
 
+mod breaker;
 mod connection;
 mod domain;
+mod doubt;
 mod faults;
 mod hosts;
 mod lane;
@@ -30,10 +32,12 @@ mod session;
 mod settle;
 mod sluice;
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+pub use breaker::Breaker;
+pub use doubt::Doubt;
 pub use faults::Faults;
 #[cfg(test)]
 pub use faults::{Defect, plant};
@@ -47,7 +51,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
-use crate::net::{Dial, Resolver};
+use crate::net::{self, Dial, Judge, Resolver};
 use crate::queue::Leases;
 use crate::store::Store;
 
@@ -64,6 +68,8 @@ pub struct Settings {
     pub retry: RetrySchedule,
     /// How long reports are tried.
     pub expire_after: Duration,
+    /// After which a sender is told that their mail takes long.
+    pub delay_notice_after: Option<Duration>,
     /// Where mail for some domains goes whatever the DNS says.
     pub routes: Routes,
     /// Connections to one site.
@@ -116,6 +122,12 @@ pub struct Deps {
     pub sluices: Sluices,
     /// What is known of mail hosts.
     pub hosts: Hosts,
+    /// Whether the DNS is to be believed.
+    pub doubt: Doubt,
+    /// Refusals that come from all sides.
+    pub breaker: Mutex<Breaker>,
+    /// Where we take mail ourselves.
+    pub listening: Vec<SocketAddr>,
     /// What a test lets go wrong.
     pub faults: Faults,
     /// How mail is sent.
@@ -152,8 +164,9 @@ impl Deps {
     fn messages_per_connection(&self, lane: &lane::Lane) -> u32 {
         self.settings.messages_per_connection_max.min(lane.stint())
     }
+}
 
-    /// Whether mail may go to an address that the DNS named.
+impl Judge for Deps {
     fn may_use(&self, ip: IpAddr) -> bool {
         if self.settings.allow_loopback {
             return true;
@@ -170,5 +183,16 @@ impl Deps {
                 !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
             }
         }
+    }
+
+    fn is_self(&self, host: &Domain, addresses: &[SocketAddr]) -> bool {
+        let is_ours = |address: &SocketAddr| {
+            self.listening.iter().any(|ours| {
+                ours.port() == address.port()
+                    && (ours.ip() == address.ip()
+                        || (ours.ip().is_unspecified() && net::is_local(address.ip())))
+            })
+        };
+        *host == self.settings.hostname || addresses.iter().any(is_ours)
     }
 }

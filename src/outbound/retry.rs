@@ -9,25 +9,52 @@ const JITTER_PER_CENT: u64 = 10;
 const PROBE_FIRST: Duration = Duration::from_secs(15);
 const PROBE_LAST: Duration = Duration::from_secs(600);
 
+/// What most greylisting servers are set to.
+const GREYLISTED: Duration = Duration::from_secs(300);
+/// Their clocks and ours: what is added to that, or to the time that a server names.
+const GREYLIST_MARGIN_PER_CENT: u64 = 2;
+const GREYLIST_JITTER_PER_CENT: u64 = 8;
+
 /// The waits between attempts; the last one repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetrySchedule(Vec<Duration>);
+pub struct RetrySchedule {
+    waits: Vec<Duration>,
+    greylisted: Duration,
+}
 
 impl RetrySchedule {
     /// A schedule; `None` where it has no waits.
     pub fn new(waits: Vec<Duration>) -> Option<Self> {
-        (!waits.is_empty()).then_some(RetrySchedule(waits))
+        (!waits.is_empty()).then_some(RetrySchedule { waits, greylisted: GREYLISTED })
+    }
+
+    /// The same, but for what is waited where a server greylists and does not say how long.
+    #[must_use]
+    pub fn with_greylisted(self, greylisted: Duration) -> Self {
+        RetrySchedule { greylisted, ..self }
+    }
+
+    /// How long servers greylist that do not say.
+    pub fn greylisted(&self) -> Duration {
+        self.greylisted
     }
 
     /// How long to wait after the attempt numbered `attempts` (from 1). `dice` is any number.
     pub fn wait(&self, attempts: u32, dice: u64) -> Duration {
-        let step = (attempts.max(1) as usize - 1).min(self.0.len() - 1);
-        jitter(self.0[step], dice)
+        let step = (attempts.max(1) as usize - 1).min(self.waits.len() - 1);
+        jitter(self.waits[step], dice)
+    }
+
+    /// How long to wait where a server refuses for so long whoever it has not met: not a moment less, and
+    /// not much more.
+    pub fn wait_out(&self, greylisted: Duration, dice: u64) -> Duration {
+        let per_mille = 1000 + 10 * GREYLIST_MARGIN_PER_CENT + dice % (10 * GREYLIST_JITTER_PER_CENT);
+        greylisted.mul_f64(per_mille as f64 / 1000.0)
     }
 
     /// How long a path rests after so many failures in a row.
     pub fn rest(&self, failures: u32, dice: u64) -> Duration {
-        let first = PROBE_FIRST.min(self.0[0]);
+        let first = PROBE_FIRST.min(self.waits[0]);
         let last = PROBE_LAST.max(first);
         jitter(first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(last), dice)
     }
@@ -66,6 +93,15 @@ mod tests {
         for dice in 0..1000 {
             let wait = schedule.wait(1, dice);
             assert!(wait >= 9 * MINUTE && wait <= 11 * MINUTE, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn greylisting_is_waited_out_to_its_end() {
+        let schedule = RetrySchedule::new(vec![MINUTE]).expect("has waits");
+        for dice in 0..2000 {
+            let wait = schedule.wait_out(5 * MINUTE, dice);
+            assert!(wait > 5 * MINUTE && wait < 6 * MINUTE, "{wait:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use super::Deps;
 use super::sluice::Sluice;
 use crate::accounts::DomainPattern;
 use crate::mail::Domain;
-use crate::net::{self, Host, RouteError, Site};
+use crate::net::{self, Host, Resolver, RouteError, Site};
 use crate::queue::Destination;
 
 /// Mail for some domains goes to one host.
@@ -49,13 +49,17 @@ impl Routes {
 }
 
 /// Finds the way to a domain.
-pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
+pub(super) async fn resolve(
+    deps: &Deps,
+    resolver: &dyn Resolver,
+    domain: &Domain,
+) -> Result<Route, RouteError> {
     if let Some(via) = deps.settings.routes.fixed(domain) {
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
         return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]), provider: None });
     }
-    let hosts = net::find_site(&*deps.resolver, domain, deps.settings.port, &|ip| deps.may_use(ip)).await?;
+    let hosts = net::find_site(resolver, domain, deps.settings.port, deps).await?;
     let provider = deps.sluices.provider(&hosts);
     Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts), provider })
 }

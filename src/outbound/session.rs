@@ -1,6 +1,6 @@
 //! A session task: opens a connection, takes copies off its lane, sends and settles them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,10 +15,10 @@ use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::pace::Pace;
 use super::route::Route;
-use super::settle::{Attempt, Circumstances, settle};
+use super::settle::{self, Attempt, Circumstances, settle};
 use crate::dsn;
 use crate::mail::{Address, EnhancedStatus, Outcome, Reply, Severity};
-use crate::queue::{self, Leased};
+use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{Batch, BodyReader, Haste, StoreError};
 
@@ -275,27 +275,63 @@ pub(super) async fn conclude(
     remote: Option<&str>,
     content: Option<&[u8]>,
 ) {
-    let now = deps.clock.now();
-    let circumstances = Circumstances {
-        now,
-        hostname: &deps.settings.hostname,
-        retry: &deps.settings.retry,
-        expire_after: deps.settings.expire_after,
-        report_id: deps.ids.next(now),
-        dice: fastrand::u64(..),
-    };
-    let attempt = Attempt { queued: &leased.queued, verdicts, remote, content };
+    let circumstances = circumstances(deps);
+    let withheld = heed_breaker(deps, &leased.queued, verdicts, remote);
+    let attempt = Attempt { queued: &leased.queued, verdicts, remote, content, withheld: &withheld };
     let settlement = settle(&attempt, &circumstances);
     #[cfg(test)]
     if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
         return;
     }
-    let waited = now.since(leased.queued.envelope.arrived);
+    let waited = circumstances.now.since(leased.queued.envelope.arrived);
     for (outcome, reply) in &settlement.outcomes {
         tell(meters, outcome, reply, remote.unwrap_or("none"), waited, settlement.next_due);
     }
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
+}
+
+/// Tells the sender of a copy that it takes long.
+pub(super) async fn tell_delay(deps: &Deps, leased: Leased, verdicts: &[Reply], content: Option<&[u8]>) {
+    let attempt = Attempt { queued: &leased.queued, verdicts, remote: None, content, withheld: &[] };
+    let batch = settle::tell_delay(&attempt, &circumstances(deps));
+    tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
+    submit(deps, batch, leased, Vec::new()).await;
+}
+
+/// What the judge has to know now.
+pub(super) fn circumstances(deps: &Deps) -> Circumstances<'_> {
+    let now = deps.clock.now();
+    Circumstances {
+        now,
+        hostname: &deps.settings.hostname,
+        retry: &deps.settings.retry,
+        expire_after: deps.settings.expire_after,
+        delay_notice_after: deps.settings.delay_notice_after,
+        clock_is_sound: !deps.clock.has_jumped(),
+        report_id: deps.ids.next(now),
+        notice_id: deps.ids.next(now),
+        dice: fastrand::u64(..),
+    }
+}
+
+/// Counts what a server said; gives the refusals among it that are not believed now.
+fn heed_breaker(deps: &Deps, queued: &Queued, verdicts: &[Reply], remote: Option<&str>) -> Vec<Reply> {
+    let (Some(_), Some(domain)) = (remote, queued.domain()) else { return Vec::new() };
+    let mut breaker = deps.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    let switched = breaker.note(deps.clock.now(), domain, verdicts);
+    let withheld = verdicts.iter().filter(|reply| breaker.withholds(reply)).cloned().collect();
+    drop(breaker);
+    if let Some(switched) = switched {
+        meters::breaker(switched.is_open);
+        let (kind, domain) = (format!("{:?}", switched.kind), domain.as_str());
+        if switched.is_open {
+            tracing::error!(event = "breaker_open", kind, domain, reply = %verdicts[0]);
+        } else {
+            tracing::info!(event = "breaker_closed", kind);
+        }
+    }
+    withheld
 }
 
 async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome>) {

@@ -4,11 +4,13 @@
 //! that a failure owes its sender is in the same batch as the failure, so that neither is ever without
 //! the other.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::retry::RetrySchedule;
 use crate::clock::Timestamp;
-use crate::dsn::{Failure, Report, compose_failure};
+use crate::dsn::{self, Action, Failure, Report, greylisted_for};
 use crate::mail::{
     BodyKind, ClientName, Domain, Envelope, MessageId, Outcome, Recipient, Reply, ReversePath, Severity,
 };
@@ -24,6 +26,8 @@ pub(super) struct Attempt<'a> {
     pub(super) remote: Option<&'a str>,
     /// The message as far as it is in memory, for the report.
     pub(super) content: Option<&'a [u8]>,
+    /// Refusals that are not believed now.
+    pub(super) withheld: &'a [Reply],
 }
 
 /// What the judge needs to know beside it.
@@ -31,11 +35,35 @@ pub(super) struct Circumstances<'a> {
     pub(super) now: Timestamp,
     pub(super) hostname: &'a Domain,
     pub(super) retry: &'a RetrySchedule,
-    pub(super) expire_after: std::time::Duration,
-    /// The id of a report, should one be owed.
+    pub(super) expire_after: Duration,
+    /// After which the sender is told that it takes long; never where none is named.
+    pub(super) delay_notice_after: Option<Duration>,
+    /// Whether ages are to be believed. After a jump of the clock nothing is given up for its age.
+    pub(super) clock_is_sound: bool,
+    /// The ids of a report and of a notice of delay, should they be owed.
     pub(super) report_id: MessageId,
+    pub(super) notice_id: MessageId,
     /// Any number.
     pub(super) dice: u64,
+}
+
+impl Circumstances<'_> {
+    /// Whether a copy is past its time.
+    pub(super) fn is_expired(&self, queued: &Queued) -> bool {
+        self.clock_is_sound && self.now >= queued.expires
+    }
+
+    /// When the sender is told that a copy takes long; nothing where they know, or nobody is to be told.
+    fn delay_notice_at(&self, envelope: &Envelope) -> Option<Timestamp> {
+        let is_wanted = !envelope.is_delay_told && envelope.reverse_path != ReversePath::Null;
+        let after = self.delay_notice_after.filter(|_| is_wanted && self.clock_is_sound)?;
+        Some(envelope.arrived.after(after))
+    }
+
+    /// Whether the sender is to be told now.
+    pub(super) fn is_delay_notice_due(&self, queued: &Queued) -> bool {
+        self.delay_notice_at(&queued.envelope).is_some_and(|at| at <= self.now && self.now < queued.expires)
+    }
 }
 
 /// The judgement.
@@ -52,28 +80,53 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
     let queued = attempt.queued;
     let id = queued.envelope.id;
     // expiry is judged only here: after an attempt made past the time
-    let is_expired = given.now >= queued.expires;
-    let (mut left, mut failures, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+    let is_expired = given.is_expired(queued);
+    let (mut left, mut put_off, mut failures, mut outcomes) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (recipient, reply) in queued.envelope.recipients.iter().zip(attempt.verdicts) {
         let address = recipient.address.clone();
         let outcome = match reply.severity() {
             Severity::Success => Outcome::Delivered { id, recipient: address },
-            Severity::Transient if !is_expired => {
+            severity
+                if !is_expired && (severity == Severity::Transient || attempt.withheld.contains(reply)) =>
+            {
                 left.push(recipient.clone());
+                put_off.push(failure(recipient, reply, attempt.remote));
                 Outcome::Deferred { id, recipient: address }
             }
             Severity::Transient | Severity::Permanent => {
-                let remote = attempt.remote.map(Into::into);
-                failures.push(Failure { recipient: address.clone(), reply: reply.clone(), remote });
+                failures.push(failure(recipient, reply, attempt.remote));
                 Outcome::Bounced { id, recipient: address }
             }
         };
         outcomes.push((outcome, reply.clone()));
     }
     let mut batch = Batch::new();
-    let next_due = write_remainder(&mut batch, queued, left, given);
-    write_report(&mut batch, attempt, &failures, given);
+    let is_delay_told = given.is_delay_notice_due(queued) && !put_off.is_empty();
+    let next_due = write_remainder(&mut batch, queued, left, (&put_off, is_delay_told), given);
+    if !failures.is_empty() {
+        write_report(&mut batch, attempt, Action::Failed, &failures, given);
+    }
+    if is_delay_told {
+        write_report(&mut batch, attempt, Action::Delayed(queued.expires), &put_off, given);
+    }
     Settlement { batch, outcomes, next_due }
+}
+
+/// Tells the sender that a copy takes long, though no attempt could be made: the copy stays as it is.
+pub(super) fn tell_delay(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Batch {
+    let (mut batch, queued) = (Batch::new(), attempt.queued);
+    let envelope = Envelope { is_delay_told: true, ..queued.envelope.clone() };
+    queue::reschedule(&mut batch, queued, envelope, queued.due);
+    let waiting = queued.envelope.recipients.iter().zip(attempt.verdicts);
+    let waiting: Vec<Failure> =
+        waiting.map(|(recipient, reply)| failure(recipient, reply, attempt.remote)).collect();
+    write_report(&mut batch, attempt, Action::Delayed(queued.expires), &waiting, given);
+    batch
+}
+
+fn failure(recipient: &Recipient, reply: &Reply, remote: Option<&str>) -> Failure {
+    Failure { recipient: recipient.address.clone(), reply: reply.clone(), remote: remote.map(Into::into) }
 }
 
 /// The copy goes, or stays with those who are still to be served.
@@ -81,6 +134,7 @@ fn write_remainder(
     batch: &mut Batch,
     queued: &Queued,
     left: Vec<Recipient>,
+    (put_off, is_delay_told): (&[Failure], bool),
     given: &Circumstances<'_>,
 ) -> Option<Timestamp> {
     if left.is_empty() {
@@ -88,32 +142,57 @@ fn write_remainder(
         return None;
     }
     let attempts = queued.envelope.attempts + 1;
-    let retry = given.now.after(given.retry.wait(attempts, given.dice));
-    // one more attempt at the very end, rather than expiry between two
-    let due = if given.now < queued.expires { retry.min(queued.expires) } else { retry };
-    let envelope = Envelope { recipients: left, attempts, ..queued.envelope.clone() };
+    let is_delay_told = is_delay_told || queued.envelope.is_delay_told;
+    let envelope =
+        Envelope { recipients: left, attempts, tried: given.now, is_delay_told, ..queued.envelope.clone() };
+    let retry = given.now.after(wait(attempts, put_off, given));
+    // an attempt before the sender is told, and one more at the very end, rather than expiry between two
+    let sooner = given.delay_notice_at(&envelope).into_iter().chain([queued.expires]);
+    let due = sooner.filter(|at| *at > given.now).fold(retry, Timestamp::min);
     queue::reschedule(batch, queued, envelope, due);
     Some(due)
 }
 
+/// Who is greylisted comes again as soon as that is over, the first time.
+fn wait(attempts: u32, put_off: &[Failure], given: &Circumstances<'_>) -> Duration {
+    let usual = given.retry.wait(attempts, given.dice);
+    let greylisted =
+        put_off.iter().filter_map(|failure| greylisted_for(&failure.reply, given.retry.greylisted())).max();
+    match greylisted.map(|time| given.retry.wait_out(time, given.dice)) {
+        Some(time) if attempts == 1 => time,
+        Some(time) => usual.max(time),
+        None => usual,
+    }
+}
+
 /// Never to the null reverse-path: reports on reports would never end.
-fn write_report(batch: &mut Batch, attempt: &Attempt<'_>, failures: &[Failure], given: &Circumstances<'_>) {
+fn write_report(
+    batch: &mut Batch,
+    attempt: &Attempt<'_>,
+    action: Action,
+    recipients: &[Failure],
+    given: &Circumstances<'_>,
+) {
     let envelope = &attempt.queued.envelope;
     #[cfg(test)]
     let envelope = &planted(envelope);
-    let (false, ReversePath::Address(sender)) = (failures.is_empty(), &envelope.reverse_path) else { return };
+    let ReversePath::Address(sender) = &envelope.reverse_path else { return };
+    let id = match action {
+        Action::Failed => given.report_id,
+        Action::Delayed(_) => given.notice_id,
+    };
     let report = Report {
         hostname: given.hostname,
-        id: given.report_id,
+        id,
         to: sender,
         now: given.now,
         arrived: envelope.arrived,
         original: envelope.id,
         header: attempt.content,
     };
-    let content = compose_failure(&report, failures);
+    let content = dsn::compose(&report, action, recipients);
     let report = Envelope {
-        id: given.report_id,
+        id,
         client: ClientName::own(),
         class: envelope.class,
         reverse_path: ReversePath::Null,
@@ -122,6 +201,8 @@ fn write_report(batch: &mut Batch, attempt: &Attempt<'_>, failures: &[Failure], 
         size_octets: content.len() as u64,
         body: BodyKind::EightBitMime,
         attempts: 0,
+        tried: Timestamp::ZERO,
+        is_delay_told: false,
     };
     let expires = given.now.after(given.expire_after);
     queue::enqueue(batch, vec![(report, given.now)], NewBody::Octets(Bytes::from(content)), expires);
@@ -150,6 +231,7 @@ mod tests {
     use crate::store::{LossyDisk, MemoryIndex, MemoryLog, Store, WriterSettings};
 
     const NOW: u64 = 1_000_000;
+    const NOTICE_AFTER: Duration = Duration::from_secs(400);
 
     fn reply(code: u16) -> Reply {
         Reply::new(code, EnhancedStatus::new((code / 100) as u8, 0, 0), "said")
@@ -157,7 +239,12 @@ mod tests {
 
     /// Queues a copy from `from` to as many recipients as there are codes, settles it with these, and
     /// tells what is in the queue then: `domain: recipients (attempts) @due`, and the outcomes.
-    async fn check(from: ReversePath, expires: u64, codes: &[u16]) -> (Vec<String>, Vec<&'static str>) {
+    async fn check(
+        from: ReversePath,
+        (arrived, expires): (u64, u64),
+        codes: &[u16],
+        clock_is_sound: bool,
+    ) -> (Vec<String>, Vec<&'static str>) {
         let parts = (Box::new(MemoryLog::new()), Arc::new(LossyDisk::new()), Arc::new(MemoryIndex::new()));
         let (store, _) = Store::open_on(
             parts.0,
@@ -175,10 +262,12 @@ mod tests {
             class: Class::Normal,
             reverse_path: from,
             recipients: (0..codes.len()).map(|number| Recipient { address: to(number) }).collect(),
-            arrived: Timestamp::from_millis(NOW - 1000),
+            arrived: Timestamp::from_millis(arrived),
             size_octets: 2,
             body: BodyKind::SevenBit,
             attempts: 0,
+            tried: Timestamp::ZERO,
+            is_delay_told: false,
         };
         let mut batch = Batch::new();
         let body = NewBody::Octets(Bytes::from_static(b"hi"));
@@ -204,6 +293,7 @@ mod tests {
             verdicts: &verdicts,
             remote: Some("mx.example"),
             content: Some(b"hi"),
+            withheld: &[],
         };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");
@@ -214,7 +304,10 @@ mod tests {
                 hostname: &hostname,
                 retry: &retry,
                 expire_after: Duration::from_secs(1),
+                delay_notice_after: Some(NOTICE_AFTER),
+                clock_is_sound,
                 report_id: MessageId::from_u64(2),
+                notice_id: MessageId::from_u64(3),
                 dice: 100,
             },
         );
@@ -233,6 +326,28 @@ mod tests {
             Outcome::Bounced { .. } => "bounced",
         });
         ([tell("there.example"), tell("here.example")].concat(), outcomes.collect())
+    }
+
+    #[tokio::test]
+    async fn the_sender_is_told_once_that_it_takes_long_and_nothing_expires_by_a_jump_of_the_clock() {
+        let (long_ago, later) = (NOW - 400_000, NOW + 900_000);
+        for (from, times, codes, is_sound, queue) in [
+            (
+                sender(),
+                (long_ago, later),
+                vec![450, 250],
+                true,
+                vec!["there.example: u0 (1) @1100000", "here.example: s (0) @1000000"],
+            ),
+            (ReversePath::Null, (long_ago, later), vec![450], true, vec!["there.example: u0 (1) @1100000"]),
+            (sender(), (NOW - 350_000, later), vec![450], true, vec!["there.example: u0 (1) @1050000"]),
+            (sender(), (long_ago, NOW - 1), vec![450], true, vec!["here.example: s (0) @1000000"]),
+            (sender(), (long_ago, NOW - 1), vec![450], false, vec!["there.example: u0 (1) @1100000"]),
+            (sender(), (long_ago, NOW - 1), vec![550], false, vec!["here.example: s (0) @1000000"]),
+        ] {
+            let want: Vec<String> = queue.into_iter().map(str::to_owned).collect();
+            assert_eq!(check(from, times, &codes, is_sound).await.0, want, "{times:?} {codes:?} {is_sound}");
+        }
     }
 
     fn sender() -> ReversePath {
@@ -265,7 +380,7 @@ mod tests {
             (sender(), NOW, vec![450], vec!["here.example: s (0) @1000000"], vec!["bounced"]),
         ] {
             assert_eq!(
-                check(from, expires, &codes).await,
+                check(from, (NOW - 1000, expires), &codes, true).await,
                 (queue.into_iter().map(str::to_owned).collect(), outcomes)
             );
         }

@@ -8,10 +8,10 @@ use crate::mail::{Address, BodyKind, Class, ClientName, Envelope, MessageId, Rec
 use crate::store::StoreError;
 
 /// The first octet of a row in this form.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct RecordV1<'a> {
+struct RecordV2<'a> {
     client: &'a str,
     class: u8,
     /// Empty for the null reverse-path.
@@ -23,12 +23,14 @@ struct RecordV1<'a> {
     size_octets: u64,
     eight_bit: bool,
     attempts: u32,
+    tried_ms: u64,
+    is_delay_told: bool,
     shared_body: Option<u64>,
 }
 
 pub(super) fn encode(queued: &Queued) -> Vec<u8> {
     let envelope = &queued.envelope;
-    let record = RecordV1 {
+    let record = RecordV2 {
         client: envelope.client.as_str(),
         class: envelope.class as u8,
         reverse_path: envelope.reverse_path.to_string(),
@@ -39,6 +41,8 @@ pub(super) fn encode(queued: &Queued) -> Vec<u8> {
         size_octets: envelope.size_octets,
         eight_bit: envelope.body == BodyKind::EightBitMime,
         attempts: envelope.attempts,
+        tried_ms: envelope.tried.as_millis(),
+        is_delay_told: envelope.is_delay_told,
         shared_body: queued.shared_body.map(MessageId::as_u64),
     };
     // growing a Vec is all that this can fail at
@@ -50,7 +54,7 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
     let (VERSION, octets) = row.split_first().map(|(v, rest)| (*v, rest)).ok_or_else(damaged)? else {
         return Err(damaged());
     };
-    let record: RecordV1<'_> = postcard::from_bytes(octets).map_err(|_| damaged())?;
+    let record: RecordV2<'_> = postcard::from_bytes(octets).map_err(|_| damaged())?;
     let address = |text: &str| Address::parse(text).map_err(|_| damaged());
     let recipients = record.recipients.iter().map(|text| Ok(Recipient { address: address(text)? }));
     let envelope = Envelope {
@@ -66,6 +70,8 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
         size_octets: record.size_octets,
         body: if record.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit },
         attempts: record.attempts,
+        tried: Timestamp::from_millis(record.tried_ms),
+        is_delay_told: record.is_delay_told,
     };
     Ok(Queued {
         envelope,
@@ -90,6 +96,8 @@ pub(super) mod tests {
             size_octets: 77,
             body: BodyKind::EightBitMime,
             attempts: 3,
+            tried: Timestamp::from_millis(6),
+            is_delay_told: true,
         };
         Queued {
             envelope,

@@ -161,7 +161,7 @@ impl RemoteHost {
         let times = state.put_off.entry(to.clone()).or_default();
         (*times < behaviour.put_off_times).then(|| {
             *times += 1;
-            Reply::new(451, EnhancedStatus::new(4, 7, 1), "greylisted, come again")
+            Reply::new(451, EnhancedStatus::new(4, 7, 1), "not now, come again")
         })
     }
 }

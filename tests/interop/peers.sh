@@ -74,6 +74,7 @@ TOML
 
 # Retries without delay, for those who put us off.
 readonly SHORT_RETRY='retry = ["1s"]
+greylisted_retry = "3s"
 idle_timeout = "1s"'
 
 # route DOMAIN PORT: prints a fixed route.

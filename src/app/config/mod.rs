@@ -150,7 +150,8 @@ impl Checker<'_> {
         }
         self.ranges(&file);
         let delivery = file.delivery;
-        let retry = RetrySchedule::new(delivery.retry.iter().map(|span| span.0).collect());
+        let retry = RetrySchedule::new(delivery.retry.iter().map(|span| span.0).collect())
+            .map(|retry| retry.with_greylisted(delivery.greylisted_retry.0));
         if retry.is_none() {
             self.fault("retry", "delivery.retry", "is empty; write at least one wait such as [\"5m\"]");
         }
@@ -177,6 +178,7 @@ impl Checker<'_> {
                 allow_loopback: delivery.allow_loopback,
                 retry,
                 expire_after: delivery.expire_after.0,
+                delay_notice_after: Some(delivery.delay_notice.0),
                 routes: Routes(routes),
                 connections_per_site_max: delivery.connections_per_site,
                 rate_per_site_max: delivery.rate_per_site.map(|rate| rate.0),

@@ -29,7 +29,7 @@ pub(super) struct DemoDomain {
 
 const DOMAINS: [DemoDomain; 6] = [
     domain("prompt.test", "answers at once", 0, 0, 0),
-    domain("greylists.test", "puts every recipient off once (451)", 1, 0, 0),
+    domain("put-off.test", "puts every recipient off once (451)", 1, 0, 0),
     domain("hesitates.test", "puts every recipient off twice (451)", 2, 0, 0),
     domain("drops.test", "drops the line instead of the first 25 final replies", 0, 25, 0),
     domain("slow.test", "answers 20 ms late", 0, 0, 20),

@@ -1,5 +1,6 @@
 //! What a domain does outside its actor: each step is a task that ends in telling the actor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -8,14 +9,14 @@ use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Reply};
 use crate::net::RouteError;
-use crate::outbound::Deps;
 use crate::outbound::lane::{Credit, Work};
 use crate::outbound::meters::Meters;
 use crate::outbound::path::{PathHandle, Pushed};
 use crate::outbound::rest;
-use crate::outbound::route::{self, Route};
-use crate::outbound::session::{conclude, hold_damaged, unreached};
+use crate::outbound::route::Route;
+use crate::outbound::session::{circumstances, conclude, hold_damaged, tell_delay, unreached};
 use crate::outbound::sluice::Sluice;
+use crate::outbound::{Deps, doubt};
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
 
@@ -71,21 +72,22 @@ pub(super) async fn page(
     Ok((page.turns, page.is_end, page.next_due))
 }
 
-/// Settles what is due and past its time, as nothing can be sent; everything where the domain takes no
-/// mail at all.
+/// Settles what is due and past its time, as nothing can be sent, and tells senders that it takes long;
+/// settles everything where the domain takes no mail at all.
 pub(super) async fn sweep(
-    deps: &Deps,
+    deps: &Arc<Deps>,
     domain: &Domain,
     everything: Option<RouteError>,
 ) -> Result<(), StoreError> {
     let (meters, mut place) = (Meters::default(), SweepPlace::default());
     loop {
-        let (of, leases, now, all) =
-            (domain.clone(), deps.leases.clone(), deps.clock.now(), everything.is_some());
+        let (of, shared, all) = (domain.clone(), deps.clone(), everything.is_some());
         let read = deps.store.read(move |reader| {
-            let is_over = |queued: &Queued| all || now >= queued.expires;
-            let wanted = (SWEEP_COPIES, &is_over as &dyn Fn(&Queued) -> bool);
-            let piece = queue::sweep_piece(reader, &leases, (&of, now), &mut place, wanted)?;
+            let given = circumstances(&shared);
+            let is_wanted =
+                |queued: &Queued| all || given.is_expired(queued) || given.is_delay_notice_due(queued);
+            let wanted = (SWEEP_COPIES, &is_wanted as &dyn Fn(&Queued) -> bool);
+            let piece = queue::sweep_piece(reader, &shared.leases, (&of, given.now), &mut place, wanted)?;
             Ok((piece, place))
         });
         let (piece, gone_on) = read.await?;
@@ -95,6 +97,10 @@ pub(super) async fn sweep(
             let reply = no_way(everything.as_ref());
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
+            if everything.is_none() && !circumstances(deps).is_expired(&leased.queued) {
+                tell_delay(deps, leased, &verdicts, content.as_deref()).await;
+                continue;
+            }
             conclude(deps, &meters, leased, &verdicts, None, content.as_deref()).await;
         }
     }
@@ -103,6 +109,7 @@ pub(super) async fn sweep(
 fn no_way(error: Option<&RouteError>) -> Reply {
     match error {
         Some(error @ RouteError::NullMx) => unreached(556, (5, 1, 10), error.to_string()),
+        Some(error @ RouteError::LoopsBack) => unreached(554, (5, 4, 6), error.to_string()),
         Some(error) => unreached(550, (5, 1, 2), error.to_string()),
         None => unreached(451, (4, 4, 1), "the domain's mail hosts could not be reached for too long".into()),
     }
@@ -112,7 +119,7 @@ fn no_way(error: Option<&RouteError>) -> Reply {
 pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (RouteError, u32)> {
     // never closed: there is always a place in the end
     let _place = deps.places.look_ups.acquire().await;
-    match route::resolve(deps, domain).await {
+    match doubt::resolve(deps, domain).await {
         Ok(route) => Ok(route),
         Err(error) => {
             let known = rest::recall(deps, &Destination::domain(domain)).await;

@@ -15,6 +15,8 @@ const RESULT_AT_RISK: Duration = Duration::from_millis(120);
 
 /// Mail is tried at least for so long.
 pub(super) const EXPIRY: Duration = Duration::from_secs(1800);
+/// A sender is told that mail takes long when it is so old.
+pub(super) const NOTICE: Duration = Duration::from_secs(300);
 
 /// What is to become of a recipient, whatever happens on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,7 @@ struct Fate {
     deliveries: Vec<Delivery>,
     /// Reports that name it, by their own ids.
     reports: BTreeSet<String>,
+    notices: BTreeSet<String>,
     /// Whether the relay says that it was given up.
     is_given_up: bool,
 }
@@ -92,8 +95,13 @@ impl Ledger {
         content: Vec<u8>,
         recipients: &[(String, Destiny)],
     ) {
-        let fate =
-            |destiny| Fate { destiny, deliveries: Vec::new(), reports: BTreeSet::new(), is_given_up: false };
+        let fate = |destiny| Fate {
+            destiny,
+            deliveries: Vec::new(),
+            reports: BTreeSet::new(),
+            notices: BTreeSet::new(),
+            is_given_up: false,
+        };
         let fates = recipients.iter().map(|(address, destiny)| (address.clone(), fate(*destiny))).collect();
         let letter = Letter {
             entry: Entry::Unsure,
@@ -181,6 +189,29 @@ impl Ledger {
                         wrong = Some(format!("letter {number} was given up early for {recipient}"));
                     } else if fate.reports.len() > 1 {
                         wrong = Some(format!("letter {number} was reported twice for {recipient}"));
+                    }
+                }
+            }
+        }
+        wrong.into_iter().for_each(|wrong| self.violate(wrong));
+    }
+
+    /// A notice of delay arrived for the sender of a letter.
+    pub(super) fn delayed(&mut self, now: Timestamp, number: u32, notice: &str, waiting: &[String]) {
+        let Some(letter) = self.letters.get_mut(&number).filter(|letter| letter.has_sender) else {
+            return self.violate(format!("a notice on letter {number}, which has no sender"));
+        };
+        let mut wrong = None;
+        if letter.entry == Entry::Accepted && now.since(letter.offered) < NOTICE {
+            wrong = Some(format!("letter {number} was called late too early"));
+        }
+        for recipient in waiting {
+            match letter.fates.get_mut(recipient) {
+                None => wrong = Some(format!("a notice on letter {number} names {recipient}")),
+                Some(fate) => {
+                    fate.notices.insert(notice.to_owned());
+                    if fate.notices.len() > 1 {
+                        wrong = Some(format!("letter {number} was called late twice for {recipient}"));
                     }
                 }
             }

@@ -11,6 +11,7 @@ mod network;
 mod order;
 mod planted;
 mod trace;
+mod trouble;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,7 @@ use crate::mail::{
     Address, BodyKind, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, ReversePath,
 };
 use crate::outbound::{
-    self, AlarmInbox, Cap, Caps, Defect, Deps, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
+    self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
     Settings, Sluices,
 };
 use crate::queue::{self, Leases};
@@ -75,6 +76,7 @@ struct World {
     trace: Trace,
     next_letter: u32,
     copies_max: usize,
+    expire_after: Duration,
     /// Lives lived.
     lives: usize,
 }
@@ -155,6 +157,7 @@ impl World {
             trace: Trace::default(),
             next_letter: 1,
             copies_max: 24,
+            expire_after: ledger::EXPIRY,
             lives: 0,
         }
     }
@@ -260,7 +263,8 @@ impl World {
         }
         let leases = Leases::default();
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader()).ok()?));
-        let settings = Settings { copies_max: self.copies_max, ..settings() };
+        let settings =
+            Settings { copies_max: self.copies_max, expire_after: self.expire_after, ..settings() };
         let hostname = settings.hostname.clone();
         let gate_settings = GateSettings { hostname: hostname.clone(), expire_after: settings.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
@@ -285,6 +289,9 @@ impl World {
             places: Places::new(&settings),
             sluices: Sluices::new(&settings.caps),
             hosts: Hosts::default(),
+            doubt: Doubt::default(),
+            breaker: Mutex::default(),
+            listening: Vec::new(),
             faults,
             settings,
         };
@@ -482,6 +489,7 @@ fn settings() -> Settings {
         allow_loopback: false,
         retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits"),
         expire_after: ledger::EXPIRY,
+        delay_notice_after: Some(ledger::NOTICE),
         routes: Routes::default(),
         connections_per_site_max: 3,
         rate_per_site_max: None,

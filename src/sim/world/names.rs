@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +30,7 @@ pub(super) struct Zone {
 
 /// The DNS. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Names(Arc<Mutex<BTreeMap<Domain, Zone>>>);
+pub(super) struct Names(Arc<Mutex<BTreeMap<Domain, Zone>>>, Arc<AtomicBool>);
 
 impl Names {
     pub(super) fn add(&self, domain: Domain, hosts: Vec<(u16, usize)>) {
@@ -63,16 +65,30 @@ pub(super) fn host_number(address: IpAddr) -> usize {
     }
 }
 
+impl Names {
+    /// From now on every name is denied, or none that exists.
+    pub(super) fn deny_all(&self, is_broken: bool) {
+        self.1.store(is_broken, Ordering::SeqCst);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.1.load(Ordering::SeqCst)
+    }
+}
+
 impl Resolver for Names {
     fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>> {
         Box::pin(async move {
             sleep(Duration::from_millis(3)).await;
+            if self.is_broken() {
+                return Err(DnsError::NoSuchName);
+            }
             let zone = self.with(|zones| zones.get(domain).cloned()).ok_or(DnsError::NoSuchName)?;
             match zone.mood {
-                Mood::ServFail => return Err(DnsError::Failed("SERVFAIL".into())),
+                Mood::ServFail => return Err(DnsError::ServerFailed),
                 Mood::Silent => {
                     sleep(Duration::from_secs(10)).await;
-                    return Err(DnsError::Failed("time-out".into()));
+                    return Err(DnsError::TimedOut);
                 }
                 Mood::Answers if zone.hosts.is_empty() => return Err(DnsError::NoSuchName),
                 Mood::Answers => {}
@@ -88,9 +104,23 @@ impl Resolver for Names {
     fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
         Box::pin(async move {
             sleep(Duration::from_millis(2)).await;
+            if self.is_broken() {
+                return Err(DnsError::NoSuchName);
+            }
             let number = host.as_str().strip_prefix("mx").and_then(|rest| rest.strip_suffix(".example"));
             let number = number.and_then(|number| number.parse().ok()).ok_or(DnsError::NoSuchName)?;
             Ok(vec![host_address(number)])
+        })
+    }
+
+    fn uncached(&self) -> &dyn Resolver {
+        self
+    }
+
+    fn answers_above<'a>(&'a self, _: &'a Domain) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(async move {
+            sleep(Duration::from_millis(2)).await;
+            !self.is_broken()
         })
     }
 }

@@ -237,8 +237,11 @@ impl Network {
         match guest.from.or_else(|| subject(content)) {
             Some(number) => ledger.arrived(now, number, &recipients, content, is_heard),
             None => match Report::read(content) {
+                Some(report) if recipients == [sender(report.to)] && report.is_delay => {
+                    ledger.delayed(now, report.to, &report.id, &report.recipients);
+                }
                 Some(report) if recipients == [sender(report.to)] => {
-                    ledger.reported(now, report.to, &report.id, &report.failed);
+                    ledger.reported(now, report.to, &report.id, &report.recipients);
                 }
                 _ => ledger.violate(format!("mail from nobody arrived for {recipients:?}")),
             },
@@ -321,7 +324,8 @@ fn has_line(content: &[u8], line: &[u8]) -> bool {
 struct Report {
     to: u32,
     id: String,
-    failed: Vec<String>,
+    is_delay: bool,
+    recipients: Vec<String>,
 }
 
 impl Report {
@@ -330,7 +334,8 @@ impl Report {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
         let to = field("To: <s")?.split('@').next()?.parse().ok()?;
         let id = field("Message-ID: ")?.to_owned();
-        let failed = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
-        Some(Report { to, id, failed: failed.map(str::to_owned).collect() })
+        let is_delay = field("Action: ")? == "delayed";
+        let recipients = text.lines().filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
+        Some(Report { to, id, is_delay, recipients: recipients.map(str::to_owned).collect() })
     }
 }
