@@ -35,6 +35,8 @@ port = 25
 allow_loopback = true
 retry = ["5m", "15m", "1h", "4h"]
 expire_after = "5d"
+# as many as the tuned Postfix may open
+connections_per_site = 200
 TOML
 }
 

@@ -12,6 +12,8 @@ pub(crate) enum Command {
     Mail(Option<u64>),
     Rcpt,
     Data,
+    /// A chunk of so many octets, and whether it is the last (RFC 3030).
+    Bdat(u64, bool),
     Rset,
     Noop,
     Vrfy,
@@ -35,6 +37,7 @@ impl Command {
             () if is(b"MAIL") && path_follows(b" FROM:") => Self::Mail(declared_size(words)),
             () if is(b"RCPT") && path_follows(b" TO:") => Self::Rcpt,
             () if is(b"DATA") => Self::Data,
+            () if is(b"BDAT") => chunk(words).unwrap_or(Self::Unknown),
             () if is(b"EHLO") => Self::Ehlo,
             () if is(b"HELO") => Self::Helo,
             () if is(b"QUIT") => Self::Quit,
@@ -44,6 +47,16 @@ impl Command {
             () => Self::Unknown,
         }
     }
+}
+
+fn chunk<'a>(mut words: impl Iterator<Item = &'a [u8]>) -> Option<Command> {
+    let size = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let is_last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case(b"LAST") => true,
+        Some(_) => return None,
+    };
+    Some(Command::Bdat(size, is_last))
 }
 
 /// The value of SIZE among the parameters; one too large to count is as large
@@ -71,6 +84,9 @@ mod tests {
             (b"RCPT TO:<a@b>\r\n", Command::Rcpt),
             (b"RCPT FROM:<a@b>\r\n", Command::Unknown),
             (b"MAIL\r\n", Command::Unknown),
+            (b"bdat 7\r\n", Command::Bdat(7, false)),
+            (b"BDAT 0 last\r\n", Command::Bdat(0, true)),
+            (b"BDAT LAST\r\n", Command::Unknown),
             (b"DATA\n", Command::Data),
             (b"", Command::Unknown),
             (b"\xff\x00\r\n", Command::Unknown),

@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// Do not offer PIPELINING
     #[arg(long)]
     pub(crate) no_pipelining: bool,
+    /// Do not offer CHUNKING
+    #[arg(long)]
+    pub(crate) no_chunking: bool,
     /// Print the summary as one line of JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -85,6 +85,8 @@ enum Phase {
     Envelope(u32),
     /// After 354.
     Message,
+    /// In a chunk of so many octets; whether it is the last, and whether anybody takes it.
+    Chunk { octets: usize, is_last: bool, is_wanted: bool },
 }
 
 pub(crate) struct Session {
@@ -97,6 +99,8 @@ pub(crate) struct Session {
     used: usize,
     /// How far beyond that it has been searched for the end of a message.
     searched: usize,
+    /// The chunks of a message before the last one.
+    chunks: Vec<u8>,
     output: Vec<u8>,
 }
 
@@ -110,6 +114,7 @@ impl Session {
             input: Vec::new(),
             used: 0,
             searched: 0,
+            chunks: Vec::new(),
             output: Vec::new(),
         }
     }
@@ -184,6 +189,7 @@ impl Session {
         loop {
             let step = match self.phase {
                 Phase::Message => self.take_message(),
+                Phase::Chunk { octets, is_last, is_wanted } => self.take_chunk(octets, is_last, is_wanted),
                 Phase::Idle | Phase::Envelope(_) => self.take_line(),
             };
             match step {
@@ -214,19 +220,31 @@ impl Session {
             self.searched = wire.len();
             return (wire.len() > WIRE_BYTES).then(|| self.end_with("552 5.3.4 message too big"));
         };
-        count(&sink.counts.transactions);
-        if happens(sink.options.drop_after_data) {
-            count(&sink.counts.dropped);
+        if !arrive(&sink, dots.plain(&wire[..end])) {
             return Some(Flow::Drop);
-        }
-        let mut arrivals = sink.arrivals.borrow_mut();
-        arrivals.take(dots.plain(&wire[..end]), Instant::now());
-        if sink.options.expect.is_some_and(|expected| arrivals.distinct() >= expected) {
-            sink.complete.notify_one();
         }
         self.used += next;
         self.phase = Phase::Idle;
         Some(self.reply("250 2.0.0 taken"))
+    }
+
+    /// Answers the chunk; `None` when it has not arrived yet.
+    fn take_chunk(&mut self, octets: usize, is_last: bool, is_wanted: bool) -> Option<Flow> {
+        let chunk = self.input[self.used..].get(..octets)?;
+        let sink = Rc::clone(&self.sink);
+        if is_wanted && is_last && self.chunks.is_empty() {
+            if !arrive(&sink, chunk) {
+                return Some(Flow::Drop);
+            }
+        } else if is_wanted {
+            self.chunks.extend_from_slice(chunk);
+            if is_last && !arrive(&sink, &std::mem::take(&mut self.chunks)) {
+                return Some(Flow::Drop);
+            }
+        }
+        self.used += octets;
+        self.phase = if is_wanted && !is_last { Phase::Envelope(1) } else { Phase::Idle };
+        Some(self.reply(if is_wanted { "250 2.0.0 taken" } else { "503 5.5.1 out of sequence" }))
     }
 
     fn answer(&mut self, command: Command) -> Flow {
@@ -243,6 +261,7 @@ impl Session {
                 self.searched = 0;
                 self.reply("354 go on")
             }
+            (Command::Bdat(octets, is_last), phase) => self.bdat(octets, is_last, phase),
             (Command::Data, Phase::Envelope(0)) => self.reply("554 5.5.1 no valid recipients"),
             (Command::Mail(_) | Command::Rcpt | Command::Data, _) => self.reply("503 5.5.1 out of sequence"),
             (Command::Rset, _) => {
@@ -262,6 +281,9 @@ impl Session {
         if !self.sink.options.no_pipelining {
             self.output.extend_from_slice(b"250-PIPELINING\r\n");
         }
+        if !self.sink.options.no_chunking {
+            self.output.extend_from_slice(b"250-CHUNKING\r\n");
+        }
         self.output.extend_from_slice(format!("250-SIZE {MESSAGE_BYTES}\r\n").as_bytes());
         self.output.extend_from_slice(b"250-8BITMIME\r\n");
         self.reply("250 ENHANCEDSTATUSCODES")
@@ -275,7 +297,18 @@ impl Session {
             return self.turn_away("4.7.0 too many messages");
         }
         self.phase = Phase::Envelope(0);
+        self.chunks.clear();
         self.reply("250 2.1.0 sender taken")
+    }
+
+    fn bdat(&mut self, octets: u64, is_last: bool, phase: Phase) -> Flow {
+        let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+        if octets > WIRE_BYTES || self.chunks.len() + octets > WIRE_BYTES {
+            return self.end_with("552 5.3.4 message too big");
+        }
+        let is_wanted = matches!(phase, Phase::Envelope(1..));
+        self.phase = Phase::Chunk { octets, is_last, is_wanted };
+        Flow::On
     }
 
     fn rcpt(&mut self, recipients: u32) -> Flow {
@@ -302,6 +335,21 @@ impl Session {
         self.output.extend_from_slice(b"\r\n");
         Flow::On
     }
+}
+
+/// Takes a message that arrived; false where the connection is to be dropped in place of a reply.
+fn arrive(sink: &Sink, message: &[u8]) -> bool {
+    count(&sink.counts.transactions);
+    if happens(sink.options.drop_after_data) {
+        count(&sink.counts.dropped);
+        return false;
+    }
+    let mut arrivals = sink.arrivals.borrow_mut();
+    arrivals.take(message, Instant::now());
+    if sink.options.expect.is_some_and(|expected| arrivals.distinct() >= expected) {
+        sink.complete.notify_one();
+    }
+    true
 }
 
 /// Whether an event of this share happens this time.

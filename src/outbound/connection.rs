@@ -10,15 +10,15 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Deps;
 use crate::mail::{EnhancedStatus, Reply, Severity};
 use crate::net::{Host, Stream};
-use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing, Verdicts};
-use crate::store::{BodyReader, StoreError};
+use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
+use crate::store::{BodyReader, FileReader, StoreError};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 /// RFC 5321 4.5.3.2.6: giving up early on the final reply makes duplicates.
@@ -36,6 +36,17 @@ pub(super) struct Unreachable {
     pub(super) host: Box<str>,
     /// What it said, or what happened, as a reply.
     pub(super) reply: Reply,
+}
+
+/// What a connection has behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    /// It was opened for this transaction.
+    Fresh,
+    /// It has waited, and may have died meanwhile.
+    Rested,
+    /// It has ended another transaction just now.
+    Busy,
 }
 
 /// How a transaction ended.
@@ -144,18 +155,37 @@ impl Connection {
         !self.input.is_empty() || Pin::new(&mut self.stream).poll_read(&mut nobody, &mut probe).is_ready()
     }
 
+    /// Recipients that the server takes in one transaction.
+    pub(super) fn recipients_max(&self) -> usize {
+        self.client.capabilities().rcpt_max.map_or(usize::MAX, |most| most as usize)
+    }
+
+    /// Transactions that the server takes in a session.
+    pub(super) fn transactions_max(&self) -> u32 {
+        self.client.capabilities().mail_max.unwrap_or(u32::MAX)
+    }
+
     /// Sends one copy. A connection that is not fresh may have died while nobody looked.
     pub(super) async fn transact(
         &mut self,
         outgoing: Outgoing<'_>,
         body: BodyReader,
-        is_fresh: bool,
+        age: Age,
     ) -> Transacted {
-        if let Err(verdicts) = self.client.begin(outgoing) {
-            return Transacted::Verdicts(verdicts);
-        }
+        let said_before = self.client.replies_heard();
+        let flight = match self.client.begin(outgoing, age == Age::Busy) {
+            Ok(flight) => flight,
+            Err(verdicts) => return Transacted::Verdicts(verdicts),
+        };
         self.transactions += 1;
-        let (said_before, mut heard) = (self.client.replies_heard(), false);
+        let mut heard = flight == Flight::Together;
+        if heard {
+            match self.send_chunk(body.clone(), outgoing.size_octets).await {
+                Ok(()) => {}
+                Err(SendError::Body(error)) => return Transacted::Damaged(error),
+                Err(SendError::Io(error)) => return self.last_word(&error).await,
+            }
+        }
         loop {
             let patience = if heard { FINAL_REPLY_TIMEOUT } else { REPLY_TIMEOUT };
             match self.next_event(patience).await {
@@ -164,15 +194,20 @@ impl Connection {
                     let first_word = self.client.replies_heard() == said_before + 1;
                     let is_goodbye = verdicts.recipients.iter().all(|reply| reply.code == 421);
                     self.client.note_surplus(&self.input);
-                    return if first_word && is_goodbye && !is_fresh {
+                    return if first_word && is_goodbye && age != Age::Fresh {
                         Transacted::Untouched
                     } else {
                         Transacted::Verdicts(verdicts)
                     };
                 }
-                Ok(ClientEvent::SendContent) => {
+                Ok(event @ (ClientEvent::SendContent | ClientEvent::SendChunk)) => {
                     heard = true;
-                    match self.send_content(body.clone()).await {
+                    let sent = if event == ClientEvent::SendContent {
+                        self.send_content(body.clone()).await
+                    } else {
+                        self.send_chunk(body.clone(), outgoing.size_octets).await
+                    };
+                    match sent {
                         Ok(()) => self.client.content_sent(),
                         Err(SendError::Body(error)) => return Transacted::Damaged(error),
                         Err(SendError::Io(error)) => return self.last_word(&error).await,
@@ -181,7 +216,11 @@ impl Connection {
                 Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
                 Ok(ClientEvent::Ready) => {}
                 // a connection kept open that dies at the first word was dead before it
-                Err(_) if !is_fresh && self.client.replies_heard() == said_before => {
+                Err(_)
+                    if age != Age::Fresh
+                        && flight == Flight::Later
+                        && self.client.replies_heard() == said_before =>
+                {
                     return Transacted::Untouched;
                 }
                 Err(error) => return self.lost(&error),
@@ -191,7 +230,9 @@ impl Connection {
 
     /// The server closed while it was sent the content: perhaps it said why.
     async fn last_word(&mut self, error: &io::Error) -> Transacted {
-        self.client.content_sent();
+        if !self.client.is_content_sent() {
+            self.client.content_sent();
+        }
         match self.next_event(GOODBYE_TIMEOUT).await {
             Ok(ClientEvent::Done(Verdicts { recipients }))
                 if recipients.iter().all(|reply| reply.severity() != Severity::Success) =>
@@ -214,7 +255,10 @@ impl Connection {
         let mut heard = self.client.replies_heard();
         loop {
             if let Some(event) = self.client.receive(&mut self.input).map_err(io::Error::other)? {
-                self.flush().await?;
+                // what announces a chunk leaves with it
+                if event != ClientEvent::SendChunk {
+                    self.flush().await?;
+                }
                 return Ok(event);
             }
             self.flush().await?;
@@ -253,14 +297,7 @@ impl Connection {
                 stuffer.stuff(&octets, &mut self.output);
             }
             BodyReader::File(mut file) => loop {
-                let read = move || {
-                    let piece = file.read(PIECE_OCTETS);
-                    (file, piece)
-                };
-                let (rest, piece) = tokio::task::spawn_blocking(read)
-                    .await
-                    .map_err(|_| SendError::Body(StoreError::Closed))?;
-                let piece: Bytes = piece.map_err(SendError::Body)?;
+                let (rest, piece) = read_piece(file).await?;
                 if piece.is_empty() {
                     break;
                 }
@@ -273,6 +310,40 @@ impl Connection {
         self.write_output().await?;
         self.output.shrink_to(PIECE_OCTETS);
         Ok(())
+    }
+
+    /// Sends what was to be said before the content, and the content as it is, which must be as long as
+    /// was announced.
+    async fn send_chunk(&mut self, body: BodyReader, size_octets: u64) -> Result<(), SendError> {
+        let wrong =
+            || SendError::Body(StoreError::Damaged("the body has another length than its row".into()));
+        self.output.clear();
+        self.output.append(self.client.output());
+        match body {
+            BodyReader::Octets(octets) => {
+                if octets.len() as u64 != size_octets {
+                    return Err(wrong());
+                }
+                let mut all = Buf::chain(self.output.as_slice(), octets);
+                let written = timeout(WRITE_TIMEOUT, self.stream.write_all_buf(&mut all)).await;
+                self.output.clear();
+                written.map_err(|_| SendError::Io(io::ErrorKind::TimedOut.into()))?.map_err(SendError::Io)
+            }
+            BodyReader::File(mut file) => {
+                let mut left = size_octets;
+                loop {
+                    let (rest, piece) = read_piece(file).await?;
+                    left = left.checked_sub(piece.len() as u64).ok_or_else(wrong)?;
+                    if piece.is_empty() {
+                        break;
+                    }
+                    self.output.extend_from_slice(&piece);
+                    self.write_output().await?;
+                    file = rest;
+                }
+                if left == 0 { Ok(()) } else { Err(wrong()) }
+            }
+        }
     }
 
     async fn write_output(&mut self) -> Result<(), SendError> {
@@ -289,6 +360,16 @@ impl Connection {
             let _ = timeout(GOODBYE_TIMEOUT, self.next_event(GOODBYE_TIMEOUT)).await;
         }
     }
+}
+
+async fn read_piece(mut file: FileReader) -> Result<(FileReader, Bytes), SendError> {
+    let read = move || {
+        let piece = file.read(PIECE_OCTETS);
+        (file, piece)
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    let (file, piece) = read.map_err(|_| SendError::Body(StoreError::Closed))?;
+    Ok((file, piece.map_err(SendError::Body)?))
 }
 
 enum SendError {

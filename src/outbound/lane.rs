@@ -16,6 +16,8 @@ use super::ready::Ready;
 use crate::mail::{Class, ClientName};
 use crate::queue::Leased;
 
+/// What a session has before it, where there are many.
+const COPIES_PER_SESSION: usize = 4;
 /// Places kept for urgent mail in a window that other mail has filled.
 const URGENT_PLACES: usize = 8;
 
@@ -58,6 +60,8 @@ pub(super) struct Lane {
     ready: Mutex<Ready<Work>>,
     arrived: Notify,
     window_max: usize,
+    /// Sessions that take from here.
+    sessions: AtomicUsize,
     copies: CopyPlaces,
     out: AtomicUsize,
     idle: AtomicUsize,
@@ -85,6 +89,7 @@ impl Lane {
             ready: Mutex::default(),
             arrived: Notify::new(),
             window_max,
+            sessions: AtomicUsize::new(0),
             copies,
             out: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
@@ -105,7 +110,17 @@ impl Lane {
     /// Places that are taken, and those that are free.
     pub(super) fn places(&self) -> (usize, usize) {
         let taken = self.out.load(Ordering::SeqCst);
-        (taken, self.window_max.saturating_sub(taken).min(self.copies.all.available_permits()))
+        (taken, self.window().saturating_sub(taken).min(self.copies.all.available_permits()))
+    }
+
+    /// Copies that may be here: some for each session, so that none waits for the next page.
+    fn window(&self) -> usize {
+        self.window_max.max(COPIES_PER_SESSION * self.sessions.load(Ordering::SeqCst))
+    }
+
+    /// Counts a session.
+    pub(super) fn enter(&self) -> Counted<'_> {
+        Counted::enter(&self.sessions)
     }
 
     /// Reserves places; fewer where other lanes were faster.
@@ -125,7 +140,7 @@ impl Lane {
     /// Reserves places for urgent mail, for which a few are kept beyond the window.
     pub(super) fn reserve_urgent(self: &Arc<Self>) -> Vec<Credit> {
         let taken = self.out.load(Ordering::SeqCst);
-        let places = (self.window_max + URGENT_PLACES).saturating_sub(taken).min(URGENT_PLACES);
+        let places = (self.window() + URGENT_PLACES).saturating_sub(taken).min(URGENT_PLACES);
         self.reserve_among(places, &self.copies.urgent)
     }
 
@@ -267,7 +282,7 @@ impl Drop for Credit {
     fn drop(&mut self) {
         let lane = &self.lane;
         let left = lane.out.fetch_sub(1, Ordering::SeqCst) - 1;
-        if left <= lane.window_max / 2 && lane.refill_armed.swap(false, Ordering::SeqCst) {
+        if left <= lane.window() / 2 && lane.refill_armed.swap(false, Ordering::SeqCst) {
             (lane.refill)();
         }
     }

@@ -159,13 +159,6 @@ impl Places {
     }
 }
 
-impl Deps {
-    /// Messages that one connection of a lane may bring.
-    fn messages_per_connection(&self, lane: &lane::Lane) -> u32 {
-        self.settings.messages_per_connection_max.min(lane.stint())
-    }
-}
-
 impl Judge for Deps {
     fn may_use(&self, ip: IpAddr) -> bool {
         if self.settings.allow_loopback {

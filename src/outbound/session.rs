@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Deps;
-use super::connection::{Connection, Transacted};
+use super::connection::{Age, Connection, Transacted};
 #[cfg(test)]
 use super::faults;
 use super::hosts::Place;
@@ -56,13 +56,14 @@ pub(super) async fn run(
         Err(parting) => return parting,
     };
     opened();
+    let _counted = lane.enter();
     let session = Session { deps: &deps, meters: Meters::default() };
     session.meters.open.increment(1.0);
     let is_alive = session.send_all(&mut connection, &route, &lane, &place).await;
     session.meters.open.decrement(1.0);
     let messages = connection.transactions().saturating_sub(1);
     let is_dismissed = connection.is_dismissed();
-    let is_spent = connection.transactions() >= deps.messages_per_connection(&lane);
+    let is_spent = connection.transactions() >= most(&deps, &lane, &connection);
     if is_alive && connection.is_usable() && !is_spent && !place.is_wanted(&deps) {
         deps.hosts.keep(deps.clock.now(), connection, place);
     } else {
@@ -71,6 +72,11 @@ pub(super) async fn run(
         connection.close().await;
     }
     if is_dismissed { Parting::SentAway { messages } } else { Parting::Peaceful }
+}
+
+/// Messages that a connection may bring.
+fn most(deps: &Deps, lane: &Lane, connection: &Connection) -> u32 {
+    deps.settings.messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
 }
 
 /// A connection that is kept, or else a new one.
@@ -160,16 +166,23 @@ impl Session<'_> {
     /// Sends what is in the lane, and what comes while it waits for more; whether the connection is still
     /// alive then.
     async fn send_all(&self, connection: &mut Connection, route: &Route, lane: &Lane, place: &Place) -> bool {
-        while connection.is_usable() && connection.transactions() < self.deps.messages_per_connection(lane) {
+        let mut is_first = true;
+        while connection.is_usable() && connection.transactions() < most(self.deps, lane, connection) {
             let Some((work, waited)) = next_work(lane).await else { return true };
             let paced_at = Instant::now();
             let Some(work) = in_time(self.deps, route, lane, work).await else { return true };
-            let is_fresh = connection.transactions() == 0 && !waited && paced_at.elapsed() < LINGER;
-            if !is_fresh && connection.is_stale() {
+            let age = match connection.transactions() {
+                _ if waited || paced_at.elapsed() >= LINGER => Age::Rested,
+                0 => Age::Fresh,
+                _ if is_first => Age::Rested,
+                _ => Age::Busy,
+            };
+            is_first = false;
+            if age != Age::Fresh && connection.is_stale() {
                 lane.push_front(work);
                 return false;
             }
-            if let Some(untouched) = self.send(connection, work, is_fresh).await {
+            if let Some(untouched) = self.send(connection, work, age).await {
                 lane.push_front(untouched);
                 return false;
             }
@@ -182,7 +195,7 @@ impl Session<'_> {
     }
 
     /// Sends one copy and settles it. Gives it back where the connection was dead before it.
-    async fn send(&self, connection: &mut Connection, mut work: Work, is_fresh: bool) -> Option<Work> {
+    async fn send(&self, connection: &mut Connection, mut work: Work, age: Age) -> Option<Work> {
         let body = match self.body(&mut work.leased).await {
             Ok(body) => body,
             Err(error) => {
@@ -193,22 +206,33 @@ impl Session<'_> {
         let envelope = &work.leased.queued.envelope;
         let recipients: Vec<Address> =
             envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
-        let outgoing = Outgoing {
-            from: &envelope.reverse_path,
-            recipients: &recipients,
-            size_octets: envelope.size_octets,
-            body: envelope.body,
-        };
         self.meters.attempts.increment(1);
-        let verdicts = match connection.transact(outgoing, body.clone(), is_fresh).await {
-            Transacted::Verdicts(verdicts) => verdicts.recipients,
-            Transacted::Lost(reply) => vec![reply; recipients.len()],
-            Transacted::Untouched => return Some(work),
-            Transacted::Damaged(error) => {
-                self.cannot_read(work.leased, &error).await;
-                return None;
+        let mut verdicts = Vec::with_capacity(recipients.len());
+        // one transaction, but for servers that name a limit (RFC 9422)
+        for some in recipients.chunks(connection.recipients_max()) {
+            let outgoing = Outgoing {
+                from: &envelope.reverse_path,
+                recipients: some,
+                size_octets: envelope.size_octets,
+                body: envelope.body,
+            };
+            let age = if verdicts.is_empty() { age } else { Age::Busy };
+            match connection.transact(outgoing, body.clone(), age).await {
+                Transacted::Verdicts(said) => verdicts.extend(said.recipients),
+                Transacted::Lost(reply) => verdicts.resize(verdicts.len() + some.len(), reply),
+                Transacted::Untouched if verdicts.is_empty() => return Some(work),
+                Transacted::Untouched => break,
+                Transacted::Damaged(error) => {
+                    self.cannot_read(work.leased, &error).await;
+                    return None;
+                }
             }
-        };
+            if !connection.is_usable() {
+                break;
+            }
+        }
+        let not_reached = || unreached(451, (4, 4, 2), "the connection ended before this recipient".into());
+        verdicts.resize_with(recipients.len(), not_reached);
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
         let is_good = verdicts.iter().all(|reply| reply.severity() == Severity::Success);

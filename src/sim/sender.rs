@@ -61,16 +61,20 @@ impl Sender {
             size_octets: letter.content.len() as u64,
             body: BodyKind::SevenBit,
         };
-        let begun = self.client.begin(outgoing);
+        let begun = self.client.begin(outgoing, false);
         let verdicts = match begun {
             Err(verdicts) => verdicts,
-            Ok(()) => loop {
+            Ok(_) => loop {
                 match self.next_event().await? {
                     ClientEvent::SendContent => {
                         let (mut stuffer, mut wire) = (DotStuffer::default(), Vec::new());
                         stuffer.stuff(&letter.content, &mut wire);
                         stuffer.finish(&mut wire);
                         self.stream.write_all(&wire).await?;
+                        self.client.content_sent();
+                    }
+                    ClientEvent::SendChunk => {
+                        self.stream.write_all(&letter.content).await?;
                         self.client.content_sent();
                     }
                     ClientEvent::Done(verdicts) => break verdicts,

@@ -1,8 +1,9 @@
 //! The client's half of a session: what to write, and what the replies mean.
 //!
 //! One transaction at a time. With PIPELINING (RFC 2920) MAIL, RCPTs and DATA leave in one write, and
-//! an RSET that the last transaction left due goes with them. The host writes what is in
-//! [`Client::output`] after each call, and the content when it is asked for it.
+//! an RSET that the last transaction left due goes with them. With CHUNKING (RFC 3030) the content is one
+//! BDAT chunk, which leaves in the same write where the server is known to cope. The host writes what is
+//! in [`Client::output`] after each call, and the content when it is asked for it.
 
 use std::collections::VecDeque;
 
@@ -20,7 +21,25 @@ pub struct Capabilities {
     pub eight_bit_mime: bool,
     /// RFC 1870; zero where it names no limit.
     pub size: Option<u64>,
+    /// RFC 3030.
+    pub chunking: bool,
+    /// Transactions in a session, and recipients in a transaction (RFC 9422).
+    pub mail_max: Option<u32>,
+    /// See above.
+    pub rcpt_max: Option<u32>,
 }
+
+/// When the content of a transaction leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flight {
+    /// When it is asked for.
+    Later,
+    /// At once, behind what is in the output; as it is, without dot-stuffing.
+    Together,
+}
+
+/// No larger content is sent before it is known that anybody wants it.
+const TOGETHER_MAX_OCTETS: u64 = 64 << 10;
 
 /// A transaction to be made.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +68,8 @@ pub enum ClientEvent {
     Ready,
     /// Write the content, dot-stuffed and ended, then call [`Client::content_sent`].
     SendContent,
+    /// Write the content as it is, then call [`Client::content_sent`].
+    SendChunk,
     /// The transaction has ended.
     Done(Verdicts),
     /// The server refused the session (at its greeting, EHLO and HELO) or ended it. No transaction was
@@ -90,6 +111,8 @@ struct Transaction {
     refused: Vec<Option<Reply>>,
     mail_refused: bool,
     data_sent: bool,
+    /// Octets of the content, where it goes as a chunk.
+    chunk: Option<u64>,
 }
 
 /// The client's half of one session.
@@ -101,6 +124,8 @@ pub struct Client {
     capabilities: Capabilities,
     transaction: Option<Transaction>,
     needs_reset: bool,
+    /// Whether the server has taken a message in a chunk.
+    takes_chunks: bool,
     is_closing: bool,
     is_dismissed: bool,
     replies_heard: u64,
@@ -117,6 +142,7 @@ impl Client {
             capabilities: Capabilities::default(),
             transaction: None,
             needs_reset: false,
+            takes_chunks: false,
             is_closing: false,
             is_dismissed: false,
             replies_heard: 0,
@@ -155,8 +181,9 @@ impl Client {
     }
 
     /// Begins a transaction. `Err` holds a verdict that needs no asking: the content exceeds the size
-    /// that the server named.
-    pub fn begin(&mut self, outgoing: Outgoing<'_>) -> Result<(), Verdicts> {
+    /// that the server named. The content may go along with the commands where `may_hurry` allows it: should
+    /// the connection break then, nobody knows what became of the message.
+    pub fn begin(&mut self, outgoing: Outgoing<'_>, may_hurry: bool) -> Result<Flight, Verdicts> {
         if self.capabilities.size.is_some_and(|size| size > 0 && outgoing.size_octets > size) {
             let reply = Reply::new(552, EnhancedStatus::new(5, 3, 4), "larger than the remote server takes");
             return Err(Verdicts { recipients: vec![reply; outgoing.recipients.len()] });
@@ -169,17 +196,36 @@ impl Client {
         let mut transaction = Transaction {
             unsent: recipients.map(|(index, to)| (index, format!("RCPT TO:<{to}>\r\n"))).collect(),
             refused: vec![None; outgoing.recipients.len()],
+            chunk: self.capabilities.chunking.then_some(outgoing.size_octets),
             ..Transaction::default()
         };
+        let mut flight = Flight::Later;
         if self.capabilities.pipelining {
             while let Some((index, rcpt)) = transaction.unsent.pop() {
                 self.command(&rcpt, Owed::Rcpt(index));
             }
-            transaction.data_sent = true;
-            self.command("DATA\r\n", Owed::Data);
+            let is_small = outgoing.size_octets <= TOGETHER_MAX_OCTETS;
+            match transaction.chunk {
+                None => {
+                    transaction.data_sent = true;
+                    self.command("DATA\r\n", Owed::Data);
+                }
+                Some(octets) if may_hurry && self.takes_chunks && is_small => {
+                    transaction.data_sent = true;
+                    self.announce_chunk(octets);
+                    self.content_sent();
+                    flight = Flight::Together;
+                }
+                // a server that takes nobody need not be sent the content
+                Some(_) => {}
+            }
         }
         self.transaction = Some(transaction);
-        Ok(())
+        Ok(flight)
+    }
+
+    fn announce_chunk(&mut self, octets: u64) {
+        self.output.extend_from_slice(format!("BDAT {octets} LAST\r\n").as_bytes());
     }
 
     fn mail_command(&self, outgoing: &Outgoing<'_>) -> String {
@@ -191,6 +237,11 @@ impl Client {
             command += " BODY=8BITMIME";
         }
         command + "\r\n"
+    }
+
+    /// Whether the reply to the content is the last one that is owed.
+    pub fn is_content_sent(&self) -> bool {
+        self.owed.back() == Some(&Owed::Content)
     }
 
     /// The host has written the content and its final dot.
@@ -286,10 +337,10 @@ impl Client {
         self.go_on(&reply)
     }
 
-    /// Without PIPELINING: the next command, where one still makes sense.
+    /// The next command, where one still makes sense and everything was answered.
     fn go_on(&mut self, last: &Reply) -> Option<ClientEvent> {
         let transaction = self.transaction.as_mut()?;
-        if transaction.data_sent {
+        if transaction.data_sent || !self.owed.is_empty() {
             return None;
         }
         if transaction.mail_refused {
@@ -299,7 +350,12 @@ impl Client {
             self.command(&rcpt, Owed::Rcpt(index));
         } else if transaction.anyone_left() {
             transaction.data_sent = true;
-            self.command("DATA\r\n", Owed::Data);
+            let Some(octets) = transaction.chunk else {
+                self.command("DATA\r\n", Owed::Data);
+                return None;
+            };
+            self.announce_chunk(octets);
+            return Some(ClientEvent::SendChunk);
         } else {
             return self.finish(last);
         }
@@ -332,6 +388,8 @@ impl Client {
 
     fn finish(&mut self, last: &Reply) -> Option<ClientEvent> {
         let transaction = self.transaction.take()?;
+        let is_taken = last.severity() == Severity::Success && transaction.anyone_left();
+        self.takes_chunks |= is_taken && transaction.chunk.is_some();
         // after a final reply to content the server has reset itself; elsewhere it waits for RSET
         self.needs_reset = last.severity() != Severity::Success || !transaction.anyone_left();
         Some(ClientEvent::Done(transaction.verdicts(last)))
@@ -366,11 +424,27 @@ fn read_capabilities(whole: &WholeReply) -> Capabilities {
         match keyword.to_ascii_uppercase().as_str() {
             "PIPELINING" => capabilities.pipelining = true,
             "8BITMIME" => capabilities.eight_bit_mime = true,
+            "CHUNKING" => capabilities.chunking = true,
+            "LIMITS" => read_limits(&mut capabilities, rest),
             "SIZE" => capabilities.size = Some(rest.trim().parse().unwrap_or(0)),
             _ => {}
         }
     }
     capabilities
+}
+
+/// RFC 9422 4: `MAILMAX=20 RCPTMAX=100`; others are for whoever knows them.
+fn read_limits(capabilities: &mut Capabilities, limits: &str) {
+    for limit in limits.split_ascii_whitespace() {
+        let Some((name, value)) = limit.split_once('=') else { continue };
+        // a limit of nothing would be no server for mail
+        let value = value.parse().ok().filter(|value| *value > 0);
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => capabilities.mail_max = value,
+            "RCPTMAX" => capabilities.rcpt_max = value,
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -400,9 +474,9 @@ mod tests {
                                 size_octets: 9,
                                 body: BodyKind::SevenBit,
                             };
-                            client.begin(outgoing).expect("small enough");
+                            client.begin(outgoing, true).expect("small enough");
                         }
-                        if event == ClientEvent::SendContent {
+                        if matches!(event, ClientEvent::SendContent | ClientEvent::SendChunk) {
                             client.output().extend_from_slice(b"<content>\r\n");
                             client.content_sent();
                         }
@@ -450,6 +524,63 @@ mod tests {
             let script: Vec<&str> = open.iter().chain(&commands).chain(tail).copied().collect();
             check(TWO, &script);
         }
+    }
+
+    #[test]
+    fn a_chunk_follows_when_somebody_takes_it_and_later_ones_go_along_at_once() {
+        let recipients = addresses(TWO);
+        let outgoing = Outgoing {
+            from: &ReversePath::Null,
+            recipients: &recipients,
+            size_octets: 9,
+            body: BodyKind::SevenBit,
+        };
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::new();
+        let mut says = |client: &mut Client, lines: &str| {
+            input.extend_from_slice(lines.as_bytes());
+            client.output().clear();
+            let event = client.receive(&mut input).expect("well-formed");
+            (event, String::from_utf8_lossy(client.output()).into_owned())
+        };
+        let codes = |event: Option<ClientEvent>| match event {
+            Some(ClientEvent::Done(verdicts)) => verdicts.recipients.iter().map(|reply| reply.code).collect(),
+            event => panic!("{event:?}"),
+        };
+        says(&mut client, "220 hi\r\n");
+        says(&mut client, "250-them\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+        let commands = "MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\n";
+        client.output().clear();
+        // nobody is taken: the content stays here
+        assert_eq!(client.begin(outgoing, true), Ok(Flight::Later));
+        assert_eq!(client.output(), commands.as_bytes());
+        let (event, wrote) = says(&mut client, "250 ok\r\n550 no\r\n450 no\r\n");
+        assert_eq!((codes(event), wrote.as_str()), (vec![550, 450], ""));
+        // somebody is
+        assert_eq!(client.begin(outgoing, true), Ok(Flight::Later));
+        assert_eq!(client.output(), format!("RSET\r\n{commands}").as_bytes());
+        let (event, wrote) = says(&mut client, "250 ok\r\n250 ok\r\n250 ok\r\n550 no\r\n");
+        assert_eq!((event, wrote.as_str()), (Some(ClientEvent::SendChunk), "BDAT 9 LAST\r\n"));
+        client.content_sent();
+        let (event, _) = says(&mut client, "250 done\r\n");
+        assert_eq!(codes(event), [250, 550]);
+        // from here on everything leaves together
+        client.output().clear();
+        assert_eq!(client.begin(outgoing, true), Ok(Flight::Together));
+        assert_eq!(client.output(), format!("{commands}BDAT 9 LAST\r\n").as_bytes());
+        let (event, _) = says(&mut client, "250 ok\r\n550 no\r\n550 no\r\n250 done\r\n");
+        assert_eq!(codes(event), [550, 550], "taken for nobody is no delivery");
+        assert_eq!(client.begin(outgoing, false), Ok(Flight::Later));
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let mut client = Client::new("us.example");
+        let mut input =
+            BytesMut::from("220 hi\r\n250-them\r\n250 LIMITS RCPTMAX=7 mailmax=3 RCPTDOMAINMAX=1 X=\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        let capabilities = client.capabilities();
+        assert_eq!((capabilities.rcpt_max, capabilities.mail_max), (Some(7), Some(3)));
     }
 
     #[test]
@@ -516,7 +647,7 @@ mod tests {
             size_octets: 6,
             body: BodyKind::SevenBit,
         };
-        let verdicts = client.begin(outgoing).expect_err("too large");
+        let verdicts = client.begin(outgoing, true).expect_err("too large");
         assert_eq!(verdicts.recipients.len(), 2);
         assert!(client.is_usable());
     }

@@ -12,7 +12,7 @@ mod line;
 mod replies;
 mod server;
 
-pub use client::{Capabilities, Client, ClientError, ClientEvent, Outgoing, Verdicts};
+pub use client::{Capabilities, Client, ClientError, ClientEvent, Flight, Outgoing, Verdicts};
 pub use command::{Command, CommandError, MailParameters};
 pub use content::{ContentDecoder, ContentFault, DotStuffer, Fed};
 pub use line::{COMMAND_LINE_MAX_OCTETS, Line, LineError, next_line};
