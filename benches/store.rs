@@ -80,7 +80,15 @@ impl Home {
     /// Up to `copies_max` copies behind a place in the line, and where the next ones stand.
     fn page(&self, turns: Turns, copies_max: usize, leases: &Leases) -> (Vec<Leased>, Turns) {
         let domain = Domain::parse("d.example").expect("a domain");
-        let request = PageRequest { domain, now: NOW, turns, copies_max, least: Class::Bulk };
+        let request = PageRequest {
+            domain,
+            now: NOW,
+            turns,
+            copies_max,
+            least: Class::Bulk,
+            orders: Default::default(),
+            is_flush: false,
+        };
         let page = request.read(self.store.reader(), leases).expect("reads");
         assert!(page.damaged.is_empty(), "what was written is read back");
         (page.leased, page.turns)

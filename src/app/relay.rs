@@ -18,7 +18,7 @@ use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::names;
 use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Sluices};
-use crate::queue::{self, Leases};
+use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
 
@@ -96,6 +96,7 @@ impl Relay {
             hosts: Hosts::default(),
             doubt: Doubt::default(),
             breaker: Mutex::default(),
+            orders: Orders::new(OrderSet::read(store.reader())?),
             listening: relay_addresses.clone(),
             faults: Faults::default(),
             settings: config.outbound,

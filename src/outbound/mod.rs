@@ -22,6 +22,7 @@ mod hosts;
 mod lane;
 mod manager;
 mod meters;
+mod operate;
 mod pace;
 mod path;
 mod ready;
@@ -43,6 +44,7 @@ pub use faults::Faults;
 pub use faults::{Defect, plant};
 pub use hosts::Hosts;
 pub use manager::{AlarmInbox, Drain, Outbound};
+pub use operate::{Lift, Operate};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
 pub use sluice::{Cap, Caps, Sluices};
@@ -52,7 +54,7 @@ use tokio::sync::Semaphore;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, Dial, Judge, Resolver};
-use crate::queue::Leases;
+use crate::queue::{Leases, Orders};
 use crate::store::Store;
 
 /// How mail is sent.
@@ -126,6 +128,8 @@ pub struct Deps {
     pub doubt: Doubt,
     /// Refusals that come from all sides.
     pub breaker: Mutex<Breaker>,
+    /// What operators ordered.
+    pub orders: Orders,
     /// Where we take mail ourselves.
     pub listening: Vec<SocketAddr>,
     /// What a test lets go wrong.

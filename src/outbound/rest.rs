@@ -75,7 +75,7 @@ async fn forget_old(deps: &Deps) -> Result<(), StoreError> {
     }
 }
 
-async fn lift_all(deps: &Deps, destination: &Destination) -> Result<(), StoreError> {
+pub(super) async fn lift_all(deps: &Deps, destination: &Destination) -> Result<(), StoreError> {
     let mut batch = Batch::new();
     destination.open(&mut batch);
     // from here on no alarm is set under it, so that what is found below is all there is

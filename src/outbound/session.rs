@@ -169,6 +169,10 @@ impl Session<'_> {
         let mut is_first = true;
         while connection.is_usable() && connection.transactions() < most(self.deps, lane, connection) {
             let Some((work, waited)) = next_work(lane).await else { return true };
+            if self.is_stopped(&work) {
+                // its lease ends, and its domain's alarm is set behind the order
+                continue;
+            }
             let paced_at = Instant::now();
             let Some(work) = in_time(self.deps, route, lane, work).await else { return true };
             let age = match connection.transactions() {
@@ -192,6 +196,13 @@ impl Session<'_> {
             }
         }
         true
+    }
+
+    /// Whether an operator's order came after it was read.
+    fn is_stopped(&self, work: &Work) -> bool {
+        let (orders, envelope) = (self.deps.orders.now(), &work.leased.queued.envelope);
+        let domain = work.leased.queued.domain();
+        domain.is_some_and(|domain| orders.stops(domain, &envelope.client, self.deps.clock.now()))
     }
 
     /// Sends one copy and settles it. Gives it back where the connection was dead before it.

@@ -281,10 +281,19 @@ mod tests {
         let read = |domain: &str| {
             let domain = Domain::parse(domain).expect("a domain");
             let now = Timestamp::from_millis(u64::MAX / 2);
-            PageRequest { domain, now, turns: Turns::default(), copies_max: 10, least: Class::Bulk }
-                .read(store.reader(), &Leases::default())
-                .expect("reads")
-                .leased
+            let orders = Arc::default();
+            PageRequest {
+                domain,
+                now,
+                turns: Turns::default(),
+                copies_max: 10,
+                least: Class::Bulk,
+                orders,
+                is_flush: false,
+            }
+            .read(store.reader(), &Leases::default())
+            .expect("reads")
+            .leased
         };
         let queued = read("there.example").remove(0).queued;
         let verdicts: Vec<Reply> = codes.iter().map(|code| reply(*code)).collect();

@@ -54,6 +54,17 @@ impl Destination {
         Destination(format!("d{}", domain.as_str()).into())
     }
 
+    /// One with a name that others have no say in.
+    pub(super) fn named(name: Bytes) -> Self {
+        Destination(name)
+    }
+
+    /// Its name.
+    #[cfg(test)]
+    pub(super) fn name(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The curfew of the alarms of domains that wait for it.
     pub fn curfew(&self, until: Timestamp) -> Curfew {
         Curfew { name: self.0.clone(), until }

@@ -55,6 +55,11 @@ pub(super) fn class_of(lane: &[u8]) -> Option<Class> {
     Class::ALL.into_iter().find(|class| class_octet(*class) == octet)
 }
 
+/// The client of a sub-line.
+pub(super) fn client_of(lane: &[u8]) -> Option<ClientName> {
+    ClientName::parse(std::str::from_utf8(lane.get(1..)?).ok()?)
+}
+
 pub(super) fn waiting(queued: &Queued, domain: &Domain) -> Key {
     let Queued { envelope, due, .. } = queued;
     let mut key = line_of(domain);

@@ -13,11 +13,13 @@
 //! cd<domain>, cc<client>                    how many copies wait or are held
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
+//! curfew os.., oh.., of..                   an operator's order to suspend, hold or flush
 //! ```
 
 mod curfew;
 mod keys;
 mod lease;
+mod orders;
 mod page;
 mod record;
 mod turns;
@@ -26,6 +28,7 @@ use bytes::Bytes;
 
 pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
+pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
 pub use page::{Leased, Page, PageRequest, SweepPlace, earliest_due, sweep_piece};
 pub use turns::Turns;
 

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::lease::{Lease, Leases};
-use super::turns::{Turn, Turns, sub_lines, sub_lines_of, whole_line};
+use super::orders::OrderSet;
+use super::turns::{SubLine, Turn, Turns, sub_lines, sub_lines_of, whole_line};
 use super::{Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain, MessageId};
@@ -40,6 +42,10 @@ pub struct PageRequest {
     pub copies_max: usize,
     /// Only mail that is at least so urgent.
     pub least: Class,
+    /// What operators ordered.
+    pub orders: Arc<OrderSet>,
+    /// Whether this lap is for what they ordered to be tried, and is not due.
+    pub is_flush: bool,
 }
 
 /// A copy to be tried, with the right to do so.
@@ -78,6 +84,7 @@ impl PageRequest {
             Some(rows) => sub_lines_of(rows, &self.domain)?,
             None => sub_lines(reader, &self.domain)?,
         };
+        let lines: Vec<SubLine> = lines.into_iter().filter(|line| !self.is_stopped(line)).collect();
         self.turns.update(&lines);
         let mut page = Page::default();
         for line in lines.iter().filter(|line| line.first_due > self.now) {
@@ -95,6 +102,17 @@ impl PageRequest {
         page.is_end = self.turns.open_lines() == 0;
         page.turns = self.turns;
         Ok(page)
+    }
+
+    fn is_stopped(&self, line: &SubLine) -> bool {
+        let client = keys::client_of(&line.lane);
+        client.is_some_and(|client| self.orders.stops_client_until(&client, self.now).is_some())
+    }
+
+    /// Before which a sub-line's copies must have been tried last to be tried now, though they are not due.
+    fn flushed(&self, lane: &[u8]) -> Option<Timestamp> {
+        let client = self.is_flush.then(|| keys::client_of(lane))??;
+        self.orders.flushed(&self.domain, Some(&client), self.now)
     }
 
     fn read_class(
@@ -115,6 +133,7 @@ impl PageRequest {
                 domain: &self.domain,
                 lane: &lane,
                 now: self.now,
+                flushed: self.flushed(&lane),
                 short,
                 after: turn.after,
                 copies_max: if is_only { left } else { left.min(TURN_COPIES) },
@@ -135,6 +154,7 @@ struct Chunk<'a> {
     domain: &'a Domain,
     lane: &'a [u8],
     now: Timestamp,
+    flushed: Option<Timestamp>,
     /// All rows of the line, where they are few.
     short: Option<&'a Rows>,
     after: Option<Key>,
@@ -166,7 +186,11 @@ impl Chunk<'_> {
                 let Some(place) = keys::place(&key, &line) else { continue };
                 if place.due > self.now {
                     page.next_due = earlier(page.next_due, place.due);
-                    return Ok(None);
+                    match self.flushed {
+                        None => return Ok(None),
+                        Some(flushed) if is_tried_since(reader, place.id, flushed)? => continue,
+                        Some(_) => {}
+                    }
                 }
                 if let Some(lease) = leases.take(place.id) {
                     take(reader, &key, &place, lease, page)?;
@@ -195,8 +219,15 @@ pub fn sweep_piece(
             continue;
         }
         let mut page = Page::default();
-        let chunk =
-            Chunk { domain, lane: &line.lane, now, short: None, after: place.after.take(), copies_max };
+        let chunk = Chunk {
+            domain,
+            lane: &line.lane,
+            now,
+            flushed: None,
+            short: None,
+            after: place.after.take(),
+            copies_max,
+        };
         let after = chunk.read(reader, leases, &mut page)?;
         page.leased.retain(|leased| is_wanted(&leased.queued));
         match after {
@@ -259,9 +290,25 @@ fn take(
     Ok(())
 }
 
-/// The earliest due of a domain's rows, leased ones too.
-pub fn earliest_due(reader: &Reader, domain: &Domain) -> Result<Option<Timestamp>, StoreError> {
-    Ok(sub_lines(reader, domain)?.iter().map(|line| line.first_due).min())
+/// The earliest due of a domain's rows, leased ones too; of those that are stopped, when that ends.
+pub fn earliest_due(
+    reader: &Reader,
+    domain: &Domain,
+    (orders, now): (&OrderSet, Timestamp),
+) -> Result<Option<Timestamp>, StoreError> {
+    let due = |line: &SubLine| {
+        let client = keys::client_of(&line.lane);
+        let stopped = client.and_then(|client| orders.stops_client_until(&client, now));
+        stopped.map_or(line.first_due, |until| line.first_due.max(until))
+    };
+    Ok(sub_lines(reader, domain)?.iter().map(due).min())
+}
+
+fn is_tried_since(reader: &Reader, id: MessageId, since: Timestamp) -> Result<bool, StoreError> {
+    let row = reader.get(&keys::message(id))?;
+    // one that does not read is found out when it is taken
+    let queued = row.and_then(|row| record::decode(id, &row.value).ok());
+    Ok(queued.is_some_and(|queued| queued.envelope.tried >= since))
 }
 
 pub(super) fn browse(
@@ -301,8 +348,6 @@ pub(super) fn sum_counters(reader: &Reader, prefix: &[u8]) -> Result<u64, StoreE
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::record::tests::queued;
     use super::*;
     use crate::clock::Clock;
@@ -328,7 +373,15 @@ mod tests {
 
     fn request(now: u64, turns: Turns, copies_max: usize) -> PageRequest {
         let domain = Domain::parse("d.example").expect("a domain");
-        PageRequest { domain, now: Timestamp::from_millis(now), turns, copies_max, least: Class::Bulk }
+        PageRequest {
+            domain,
+            now: Timestamp::from_millis(now),
+            turns,
+            copies_max,
+            least: Class::Bulk,
+            orders: Arc::default(),
+            is_flush: false,
+        }
     }
 
     fn ids(page: &Page) -> Vec<u64> {

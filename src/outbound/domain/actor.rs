@@ -65,6 +65,11 @@ pub(in crate::outbound) struct PathIs(pub(in crate::outbound) PathHandle);
 #[rtype(result = "()")]
 pub(in crate::outbound) struct PathUp;
 
+/// Operators' orders have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(in crate::outbound) struct Reconsider;
+
 /// The domain's own limit lets these copies go.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -107,6 +112,9 @@ pub(in crate::outbound) struct DomainActor {
     admitted: Vec<Option<OwnedSemaphorePermit>>,
     /// How far this lap has come, and whose turn it is.
     turns: Turns,
+    /// When operators last ordered everything to be tried, as far as a lap was made for that, or is.
+    flushed: Option<Timestamp>,
+    flushing: Option<Timestamp>,
     urgent: Urgent,
     /// Whether the manager let it go.
     is_released: bool,
@@ -145,6 +153,8 @@ impl DomainActor {
             sluice,
             admitted: Vec::new(),
             turns: Turns::default(),
+            flushed: None,
+            flushing: None,
             urgent: Urgent::No,
             is_released: false,
         };
@@ -160,6 +170,11 @@ impl DomainActor {
     }
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
+        if matches!(effect, Effect::Resolve | Effect::Admit | Effect::Ask)
+            && let Some(until) = self.stopped_until()
+        {
+            return self.happen(Event::Stopped(until), context);
+        }
         let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
         match effect {
             Effect::Resolve => {
@@ -195,6 +210,12 @@ impl DomainActor {
         }
     }
 
+    /// Until when an operator's order stops all mail of this domain.
+    fn stopped_until(&self) -> Option<Timestamp> {
+        let orders = self.deps.orders.now();
+        orders.stopping(&self.domain, self.deps.clock.now()).map(|order| order.until)
+    }
+
     fn ask(&mut self, context: &mut Context<Self>) {
         let Some(route) = self.route.clone() else { return self.happen(Event::PathLost, context) };
         let me = context.address();
@@ -208,6 +229,7 @@ impl DomainActor {
                 route,
                 granted: me.clone().recipient(),
                 down: me.recipient(),
+                urged: self.deps.orders.now().flushed(&self.domain, None, self.deps.clock.now()),
             }),
         }
     }
@@ -216,9 +238,14 @@ impl DomainActor {
         let Some(path) = self.path.clone() else { return self.happen(Event::PathLost, context) };
         if is_new_lap {
             self.turns.new_lap();
+            let flushed = self.deps.orders.now().flushed(&self.domain, None, self.deps.clock.now());
+            self.flushing = flushed.filter(|_| flushed > self.flushed);
         }
         let turns = std::mem::take(&mut self.turns);
-        let request = self.request(turns, Class::Bulk, self.credits.len());
+        let request = PageRequest {
+            is_flush: self.flushing.is_some(),
+            ..self.request(turns, Class::Bulk, self.credits.len())
+        };
         let (deps, credits) = (self.deps.clone(), std::mem::take(&mut self.credits));
         guard(context.address(), Happened(Event::PageFailed), async move {
             match page(&deps, request, credits, &path).await {
@@ -232,7 +259,15 @@ impl DomainActor {
     }
 
     fn request(&self, turns: Turns, least: Class, copies_max: usize) -> PageRequest {
-        PageRequest { domain: self.domain.clone(), now: self.deps.clock.now(), turns, copies_max, least }
+        PageRequest {
+            domain: self.domain.clone(),
+            now: self.deps.clock.now(),
+            turns,
+            copies_max,
+            least,
+            orders: self.deps.orders.now(),
+            is_flush: false,
+        }
     }
 
     /// Urgent mail came, while other mail is on its way to the path or waits for places there.
@@ -337,6 +372,9 @@ impl Handler<PageRead> for DomainActor {
 
     fn handle(&mut self, read: PageRead, context: &mut Self::Context) {
         self.turns = read.0;
+        if matches!(read.1, Event::Paged { is_end: true, .. }) {
+            self.flushed = self.flushed.max(self.flushing.take());
+        }
         self.happen(read.1, context);
     }
 }
@@ -381,6 +419,14 @@ impl Handler<Credits> for DomainActor {
             }
         }
         self.happen(Event::Credited(self.credits.len()), context);
+    }
+}
+
+impl Handler<Reconsider> for DomainActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Reconsider, context: &mut Self::Context) {
+        self.happen(Event::Reconsidered, context);
     }
 }
 

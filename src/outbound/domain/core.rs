@@ -33,6 +33,10 @@ pub(super) enum Event {
     PathLost,
     /// The path is up, and was not known to be.
     PathUp,
+    /// Operators ordered that nothing goes before this time.
+    Stopped(Timestamp),
+    /// Their orders have changed.
+    Reconsidered,
     /// The domain's own limit lets so many copies go.
     Admitted(usize),
     /// A page was read and handed on.
@@ -89,6 +93,8 @@ pub(super) enum Blocker {
     Crowd,
     /// Ourselves, after a fault.
     Fault,
+    /// An operator.
+    Order,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +176,15 @@ impl Core {
                 self.doing = Doing::Nothing;
                 self.block = Some(Block { until: now.after(FAULT_REST), by: Blocker::Fault });
             }
+            Event::Stopped(until) => {
+                (self.block, self.is_silent) = (Some(Block { until, by: Blocker::Order }), false);
+                self.doing = Doing::MovingAlarm;
+                return vec![Effect::MoveAlarm(self.block)];
+            }
+            Event::Reconsidered => {
+                self.last_active = now;
+                self.unblock();
+            }
             Event::PathUp => {
                 if self.block.is_some_and(|block| block.by == Blocker::Crowd) {
                     self.unblock();
@@ -210,7 +225,7 @@ impl Core {
     }
 
     fn alarm_moved(&mut self) {
-        self.is_silent = self.block.is_some_and(|block| block.by == Blocker::Path);
+        self.is_silent = self.block.is_some_and(|block| matches!(block.by, Blocker::Path | Blocker::Order));
         // on the way out, whether there is mail after all is asked at the end
         if self.doing == Doing::MovingAlarm {
             self.doing = Doing::Nothing;

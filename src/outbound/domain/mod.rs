@@ -5,6 +5,6 @@ mod core;
 mod steps;
 
 pub(super) use actor::{
-    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, PathUp, StopDomain, UrgentCredits,
-    Wake,
+    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, PathUp, Reconsider, StopDomain,
+    UrgentCredits, Wake,
 };

@@ -136,12 +136,13 @@ pub(super) async fn move_alarm(
     block: Option<Block>,
     site: Option<Destination>,
 ) -> Result<(), StoreError> {
-    let of = domain.clone();
+    let (of, orders, now) = (domain.clone(), deps.orders.now(), deps.clock.now());
+    let stopping = orders.stopping(domain, now).map(|order| order.destination().curfew(order.until));
     let (seen, earliest) = deps
         .store
         .read(move |reader| {
             let seen = reader.seq();
-            Ok((seen, queue::earliest_due(reader, &of)?))
+            Ok((seen, queue::earliest_due(reader, &of, (&orders, now))?))
         })
         .await?;
     let (mut batch, name) = (Batch::new(), Destination::domain(domain));
@@ -157,6 +158,7 @@ pub(super) async fn move_alarm(
             Some(name.curfew(until))
         }
         Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
+        Some(Block { by: Blocker::Order, .. }) => stopping,
         Some(Block { until, by: Blocker::Crowd | Blocker::Fault }) => {
             to = earliest.map(|due| due.max(until));
             None

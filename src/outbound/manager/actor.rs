@@ -16,11 +16,13 @@ use crate::mail::Domain;
 use crate::net::Site;
 use crate::observe::names;
 use crate::outbound::Deps;
-use crate::outbound::domain::{DomainActor, DomainHandle, ManagerPort, PathIs, PathUp, StopDomain, Wake};
+use crate::outbound::domain::{
+    DomainActor, DomainHandle, ManagerPort, PathIs, PathUp, Reconsider, StopDomain, Wake,
+};
 use crate::outbound::path::{Path, PathHandle, StopPath};
 use crate::outbound::route::Route;
 use crate::outbound::{hosts, rest};
-use crate::queue;
+use crate::queue::{self, OrderSet};
 use crate::store::{Reader, StoreError};
 
 /// Time passes.
@@ -125,6 +127,9 @@ impl Outbound {
                     domain.do_send(PathUp);
                 }
             }
+            Effect::Reconsider => {
+                self.domains.values().for_each(|domain| domain.do_send(Reconsider));
+            }
             Effect::StopDomain(domain) => {
                 if let Some(domain) = self.domains.remove(&domain) {
                     domain.do_send(StopDomain);
@@ -150,13 +155,23 @@ impl Outbound {
         }
     }
 
+    /// Orders have changed: everything is looked at again.
+    pub(in crate::outbound) fn reconsider(&mut self, context: &mut Context<Self>) {
+        self.happen(Event::OrdersChanged, context);
+    }
+
+    /// What actors share.
+    pub(in crate::outbound) fn deps(&self) -> Arc<Deps> {
+        self.deps.clone()
+    }
+
     fn read_alarms(&self, after: Option<Place>, limit: usize, all: bool, context: &mut Context<Self>) {
         let (deps, me) = (self.deps.clone(), context.address());
         tokio::spawn(async move {
-            let now = deps.clock.now();
-            let read = deps
-                .store
-                .read(move |reader| Ok((read_page(reader, now, after, limit, all)?, queue::count(reader)?)));
+            let (now, orders) = (deps.clock.now(), deps.orders.now());
+            let read = deps.store.read(move |reader| {
+                Ok((read_page(reader, (&orders, now), after, limit, all)?, queue::count(reader)?))
+            });
             me.do_send(AlarmsRead(read.await));
         });
     }
@@ -165,7 +180,7 @@ impl Outbound {
 /// Reads alarms that ring; with `all`, those of other domains too that have mail that is due.
 fn read_page(
     reader: &Reader,
-    now: Timestamp,
+    (orders, now): (&OrderSet, Timestamp),
     after: Option<Place>,
     limit: usize,
     all: bool,
@@ -176,8 +191,8 @@ fn read_page(
     let mut page = Page { due: Vec::new(), after: alarms.last().cloned() };
     for place in alarms {
         let Some(domain) = queue::alarm_domain(&place.1) else { continue };
-        let is_due = || match queue::earliest_due(reader, &domain) {
-            Ok(due) => due.is_some_and(|due| due <= now),
+        let is_due = || match queue::earliest_due(reader, &domain, (orders, now)) {
+            Ok(due) => due.is_some_and(|due| due <= now) || orders.flushed(&domain, None, now).is_some(),
             // its own page will say what is wrong; the others shall not suffer for it
             Err(_) => true,
         };

@@ -47,6 +47,8 @@ pub(in crate::outbound) enum Event {
     DomainDied(Domain),
     /// So has a path's.
     PathDied(Site),
+    /// Operators gave or lifted orders.
+    OrdersChanged,
     /// Time passes.
     Beat,
     /// Nothing new is begun any more.
@@ -71,6 +73,8 @@ pub(in crate::outbound) enum Effect {
     Wake(Domain, Timestamp, bool),
     /// Tells a living domain that its path is up.
     CallBack(Domain),
+    /// Tells all living domains to look at the orders.
+    Reconsider,
     /// Lets a domain go.
     StopDomain(Domain),
     /// Starts a path's actor.
@@ -98,6 +102,8 @@ pub(in crate::outbound) struct Core {
     /// Whether every alarm has been looked at since the start. An alarm may stand for the rest of a
     /// destination that was down; a new start is a new chance, so the first lap asks the rows themselves.
     first_lap_done: bool,
+    /// Whether the page that is being read began before orders changed.
+    is_outdated: bool,
     /// Whether due domains wait for room.
     is_crowded: bool,
     is_drained: bool,
@@ -113,6 +119,7 @@ impl Core {
             is_reading: false,
             read_after: None,
             first_lap_done: false,
+            is_outdated: false,
             is_crowded: false,
             is_drained: false,
         }
@@ -139,7 +146,7 @@ impl Core {
                 }
             }
             Event::Read(page) => self.read(now, page, &mut effects),
-            Event::NotRead => self.is_reading = false,
+            Event::NotRead => (self.is_reading, self.is_outdated) = (false, false),
             Event::Asked(site) => {
                 if !self.is_drained && self.paths.insert(site.clone()) {
                     effects.push(Effect::StartPath(site));
@@ -168,6 +175,12 @@ impl Core {
             Event::DomainDied(domain) => self.domain_died(now, domain, &mut effects),
             // the domains behind it notice, and ask for another
             Event::PathDied(site) => _ = self.paths.remove(&site),
+            Event::OrdersChanged => {
+                effects.push(Effect::Reconsider);
+                // what rings no alarm may have something to do now: the rows themselves are asked
+                (self.read_after, self.first_lap_done) = (None, false);
+                self.is_outdated = self.is_reading;
+            }
             Event::Beat => self.beat(now, &mut effects),
             Event::Drained => {
                 self.is_drained = true;
@@ -200,10 +213,14 @@ impl Core {
             // a domain that is alive looks after its own alarm
             if !self.domains.contains(&domain) && !self.start(now, domain, now, effects) {
                 // no room after all: this one is the first to be looked at again
-                self.read_after = before;
+                self.read_after = before.filter(|_| !self.is_outdated);
+                self.is_outdated = false;
                 return;
             }
             before = Some(place);
+        }
+        if std::mem::take(&mut self.is_outdated) {
+            return;
         }
         self.first_lap_done |= page.after.is_none();
         self.read_after = page.after;

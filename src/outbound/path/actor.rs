@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, WeakAddr};
 
 use super::core::{Core, Effect, Event, LaneState, Limits};
+use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
@@ -26,6 +27,8 @@ pub(in crate::outbound) struct AskCredits {
     pub(in crate::outbound) route: Route,
     pub(in crate::outbound) granted: Recipient<Credits>,
     pub(in crate::outbound) down: Recipient<PathDown>,
+    /// When operators last ordered its mail to be tried.
+    pub(in crate::outbound) urged: Option<Timestamp>,
 }
 
 /// A domain has mail that somebody waits for, and may not have a place among those of its other mail.
@@ -199,6 +202,9 @@ impl Handler<AskCredits> for Path {
 
     fn handle(&mut self, ask: AskCredits, context: &mut Self::Context) {
         self.route = ask.route;
+        if let Some(at) = ask.urged {
+            self.happen(Event::Urged(at), context);
+        }
         self.domains.insert(ask.domain.clone(), (ask.granted, ask.down));
         self.happen(Event::Asked(ask.domain), context);
     }

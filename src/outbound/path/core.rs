@@ -48,6 +48,8 @@ pub(super) enum Event {
     Recalled(Option<Rest>),
     /// A domain has mail for it.
     Asked(Domain),
+    /// Operators ordered, at this time, that it be tried whatever is known of it.
+    Urged(Timestamp),
     /// Places in the window came free, or copies came in.
     Changed,
     /// A session is up.
@@ -126,6 +128,9 @@ pub(super) struct Core {
     dialling_since: Option<Timestamp>,
     /// Until when nothing is tried.
     down_until: Option<Timestamp>,
+    /// Since when it rests, and when operators last ordered it to be tried.
+    down_since: Option<Timestamp>,
+    urged: Option<Timestamp>,
     failures: u32,
     window: Window,
     rate: Rate,
@@ -152,6 +157,8 @@ impl Core {
             up: 0,
             dialling_since: None,
             down_until: None,
+            down_since: None,
+            urged: None,
             failures: 0,
             window: Window::new(limits.connections_max),
             rate: Rate::new(limits.rate_max),
@@ -173,6 +180,12 @@ impl Core {
                 match self.down_until {
                     Some(until) => effects.push(Effect::Down(domain, until)),
                     None => self.waiting.push_back(domain),
+                }
+            }
+            Event::Urged(at) => {
+                self.urged = self.urged.max(Some(at));
+                if self.down_since.is_some_and(|since| since < at) {
+                    self.down_until = None;
                 }
             }
             Event::Recalled(rest) => self.recalled(now, rest, &mut effects),
@@ -211,8 +224,8 @@ impl Core {
         self.is_recalled = true;
         let Some(rest) = rest else { return };
         self.failures = rest.failures;
-        if now < rest.until {
-            self.down_until = Some(rest.until);
+        if now < rest.until && self.urged.is_none_or(|at| at < rest.since) {
+            (self.down_until, self.down_since) = (Some(rest.until), Some(rest.since));
             effects.extend(self.waiting.drain(..).map(|domain| Effect::Down(domain, rest.until)));
         }
     }
@@ -245,7 +258,7 @@ impl Core {
         }
         self.failures += 1;
         let until = now.after(self.retry.rest(self.failures, dice));
-        self.down_until = Some(until);
+        (self.down_until, self.down_since) = (Some(until), Some(now));
         effects.push(Effect::NoteDown(Rest { until, since: now, failures: self.failures }));
         effects.push(Effect::ClearLane);
         self.fed.extend(self.waiting.drain(..));

@@ -8,6 +8,7 @@
 mod ledger;
 mod names;
 mod network;
+mod operators;
 mod order;
 mod planted;
 mod trace;
@@ -34,7 +35,7 @@ use crate::outbound::{
     self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
     Settings, Sluices,
 };
-use crate::queue::{self, Leases};
+use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
 use crate::smtp::{Limits, ServerSettings};
 use crate::store::{
     Disk, Fault, LossyDisk, MemoryIndex, SegmentLog, SegmentSettings, Store, StoreError, WriterSettings,
@@ -291,6 +292,7 @@ impl World {
             hosts: Hosts::default(),
             doubt: Doubt::default(),
             breaker: Mutex::default(),
+            orders: Orders::new(OrderSet::read(store.reader()).map_err(or_power_cut).ok()?),
             listening: Vec::new(),
             faults,
             settings,
