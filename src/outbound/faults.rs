@@ -31,6 +31,12 @@ impl Faults {
         self.reached.load(Ordering::SeqCst)
     }
 
+    /// Whether the event to panic at was handled.
+    #[cfg(test)]
+    pub fn has_struck(&self) -> bool {
+        self.panics_at > 0 && self.reached() >= self.panics_at
+    }
+
     /// An actor is about to handle an event.
     #[cfg(not(test))]
     #[inline]

@@ -35,7 +35,7 @@ fn an_attempt_charged_for_waiting_would_be_noticed() {
 
 #[test]
 fn a_bounce_without_a_verdict_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::BouncesOnOutage), &["without a verdict"]);
+    check_noticed(Wrong::Relay(Defect::BouncesOnOutage), &["without a verdict", "given up early"]);
 }
 
 #[test]
