@@ -16,6 +16,7 @@
 //! | L1 | [`smtp`] | the protocol without I/O, both ways round |
 //! | L1 | [`dsn`] | the form of delivery reports |
 //! | L1 | [`observe`] | names of metrics, the log |
+//! | L1 | [`work`] | what is under way, by labels |
 //! | L2 | [`net`] | sockets, the resolver port, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
@@ -87,3 +88,4 @@ pub mod queue;
 pub mod sim;
 pub mod smtp;
 pub mod store;
+pub mod work;

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 14] = [
+const LAYERS: [(&str, u8); 15] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
     ("dsn", 1),
     ("observe", 1),
+    ("work", 1),
     ("net", 2),
     ("store", 2),
     ("accounts", 3),

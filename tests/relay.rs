@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use barid::sim::{Behaviour, SendError, Sender};
-use support::{Place, Variation, World, eventually, letter};
+use support::{Place, Variation, World, clock, eventually, letter};
 
 fn prompt() -> Behaviour {
     Behaviour::default()
@@ -200,6 +202,50 @@ async fn a_domain_that_does_not_exist_is_reported_at_once() {
         "{report}"
     );
     assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_under_way_is_finished_before_the_relay_stops() {
+    let slow = Behaviour { latency: Duration::from_millis(2500), ..Behaviour::default() };
+    let world = World::build(&[("slow.test", slow)]).await;
+    let place = Place::new(&world, &Variation::default());
+    let relay = place.start().await;
+    send(relay.smtp, &["you@slow.test"], "late").await.expect("accepted");
+    eventually("a connection", || metric(&relay, "barid_outbound_connections_open", 1)).await;
+    relay.tell_to_stop();
+    relay.logged(&["event=waiting", "1 remote session, 1 attempt"]).await;
+    assert!(relay.ended().await.success());
+    assert_eq!(world.arrived().len(), 1);
+    // and it is not there any more
+    let again = place.start().await;
+    eventually("an empty queue", || metric(&again, "barid_queued_messages", 0)).await;
+    assert!(again.terminate().await.success());
+    assert_eq!(world.arrived().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_stop_twice_does_not_wait_and_loses_nothing() {
+    let slow = Behaviour { latency: Duration::from_secs(20), ..Behaviour::default() };
+    let world = World::build(&[("slow.test", slow)]).await;
+    let place = Place::new(&world, &Variation::default());
+    let relay = place.start().await;
+    send(relay.smtp, &["you@slow.test"], "never").await.expect("accepted");
+    relay.tell_to_stop();
+    relay.logged(&["event=stopping"]).await;
+    let asked = clock().now();
+    relay.tell_to_stop();
+    assert!(relay.ended().await.success());
+    assert!(clock().now().since(asked) < Duration::from_secs(10));
+    assert_eq!(world.arrived().len(), 0);
+    let again = place.start().await;
+    eventually("the message", || metric(&again, "barid_queued_messages", 1)).await;
+    again.kill();
+}
+
+/// Whether a metric without labels has this value.
+fn metric(relay: &support::Relay, name: &str, value: u64) -> Option<()> {
+    let (_, text) = relay.get("/metrics");
+    text.lines().any(|line| line == format!("{name} {value}")).then_some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

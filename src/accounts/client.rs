@@ -50,8 +50,8 @@ pub struct Client {
     pub networks: Vec<IpNet>,
     /// The domains that they may send from.
     pub sender_domains: Vec<DomainPattern>,
-    /// How urgent their mail is.
-    pub class: Class,
+    /// How urgent their mail is; where nothing is said here, each message may say it itself.
+    pub class: Option<Class>,
 }
 
 impl Client {
@@ -92,7 +92,7 @@ mod tests {
                 .iter()
                 .map(|text| DomainPattern::parse(text).expect("a pattern"))
                 .collect(),
-            class: Class::Normal,
+            class: None,
         }
     }
 

@@ -21,11 +21,14 @@ use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, P
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
+use crate::work::Work;
 
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often shutdown looks whether attempts have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often it is said what shutdown waits for.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the manager lives.
 const MANAGER_LOOK: Duration = Duration::from_secs(1);
 /// From a group commit to a slow remote server.
@@ -41,6 +44,7 @@ pub(super) struct Relay {
     pub(super) admin_addresses: Vec<SocketAddr>,
     store: Store,
     leases: Leases,
+    work: Work,
     stop: watch::Sender<bool>,
     outbound: Addr<Outbound>,
 }
@@ -62,7 +66,7 @@ impl Relay {
         metrics: PrometheusHandle,
         outcomes: OutcomeSink,
     ) -> anyhow::Result<Self> {
-        let clock = Clock::watched();
+        let (clock, work) = (Clock::watched(), Work::default());
         let inbox = AlarmInbox::default();
         let store = open_store(&config, &clock, inbox.clone()).await?;
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
@@ -73,7 +77,14 @@ impl Relay {
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let (stop, stopping) = watch::channel(false);
         let server = ServerSettings { hostname: config.hostname, limits: config.limits };
-        let inbound = Arc::new(Inbound::new(gate, config.clients, server, config.connections, clock.clone()));
+        let inbound = Arc::new(Inbound::new(
+            gate,
+            config.clients,
+            server,
+            config.connections,
+            clock.clone(),
+            work.clone(),
+        ));
         let mut listeners = Vec::new();
         for address in config.relay_listeners {
             let listener = Listener::bind(address, inbound.clone())
@@ -98,6 +109,7 @@ impl Relay {
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader())?),
             listening: relay_addresses.clone(),
+            work: work.clone(),
             faults: Faults::default(),
             settings: config.outbound,
         };
@@ -110,7 +122,7 @@ impl Relay {
             admin_addresses.push(admin::start(address, metrics.clone(), store.clone(), stopping.clone())?);
         }
         keep_up(metrics);
-        Ok(Relay { relay_addresses, admin_addresses, store, leases, stop, outbound })
+        Ok(Relay { relay_addresses, admin_addresses, store, leases, work, stop, outbound })
     }
 
     /// Returns when the relay cannot go on: its store has ended, or nobody sends any more.
@@ -127,24 +139,36 @@ impl Relay {
         }
     }
 
+    /// What is under way, in words; a result that is not durable yet is an attempt still.
+    fn under_way(&self) -> Option<String> {
+        let attempts = self.leases.count();
+        let attempts =
+            (attempts > 0).then(|| format!("{attempts} attempt{}", if attempts == 1 { "" } else { "s" }));
+        let told: Vec<String> = self.work.describe().into_iter().chain(attempts).collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
+    /// Returns when nothing is under way any more; says now and again what is waited for.
+    async fn finished(&self) {
+        let mut told_at = tokio::time::Instant::now();
+        while let Some(left) = self.under_way() {
+            if told_at.elapsed() >= TOLD_EVERY {
+                tracing::info!(event = "waiting", left);
+                told_at = tokio::time::Instant::now();
+            }
+            // an end that is not told, that of a lease, is seen at the next look
+            let _ = tokio::time::timeout(DRAIN_LOOK, self.work.changed()).await;
+        }
+    }
+
     /// Stops: no new mail, no new attempts, what is under way is finished within the grace, then the
     /// store is closed.
     pub(super) async fn stop(self, grace: Duration) -> anyhow::Result<()> {
         self.outbound.do_send(Drain);
         // fails only where nobody is left to hear it
         let _ = self.stop.send(true);
-        let finished = async {
-            self.stop.closed().await;
-            while self.leases.count() > 0 {
-                tokio::time::sleep(DRAIN_LOOK).await;
-            }
-        };
-        if tokio::time::timeout(grace, finished).await.is_err() {
-            tracing::warn!(
-                event = "grace_over",
-                sessions = self.stop.receiver_count() as u64,
-                attempts = self.leases.count() as u64,
-            );
+        if tokio::time::timeout(grace, self.finished()).await.is_err() {
+            tracing::warn!(event = "grace_over", left = self.under_way().unwrap_or_default());
         }
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::config::Config;
 use super::relay::{self, Relay};
@@ -30,15 +30,16 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         for address in &relay.admin_addresses {
             tracing::info!(event = "listening", role = "admin", address = %address);
         }
+        let mut signals = Signals::listen()?;
         tokio::select! {
-            told = told_to_stop() => told?,
+            () = signals.told_to_stop() => {}
             () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
         }
         tracing::info!(event = "stopping");
         tokio::select! {
             stopped = relay.stop(GRACE) => stopped?,
             // told twice: what is not finished is found again at the next start
-            _ = told_to_stop() => tracing::warn!(event = "stopped_at_once"),
+            () = signals.told_to_stop() => tracing::warn!(event = "stopped_at_once"),
         }
         tracing::info!(event = "stopped");
         Ok(())
@@ -54,15 +55,27 @@ fn raise_file_limit() {
     }
 }
 
-/// Returns at SIGTERM or SIGINT.
-pub(super) async fn told_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT; none that comes between two looks is lost.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they do not end the process by themselves.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        Ok(Signals { terminate, interrupt })
     }
-    Ok(())
+
+    /// Returns at the next one.
+    pub(super) async fn told_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Runs a future on an actix system over a multi-thread tokio runtime: actors on this thread, sessions

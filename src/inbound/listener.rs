@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::net;
 use crate::smtp::ServerSettings;
+use crate::work::Work;
 
 /// How long the listener rests when the machine has no more file descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -34,6 +35,8 @@ pub struct Inbound {
     pub connections: Connections,
     /// The time.
     pub clock: Clock,
+    /// What is under way.
+    pub work: Work,
     meters: Meters,
 }
 
@@ -45,9 +48,10 @@ impl Inbound {
         server: ServerSettings,
         limits: ConnectionLimits,
         clock: Clock,
+        work: Work,
     ) -> Self {
         let (server, connections) = (Arc::new(server), Connections::default());
-        Inbound { gate, clients, server, limits, connections, clock, meters: Meters::default() }
+        Inbound { gate, clients, server, limits, connections, clock, work, meters: Meters::default() }
     }
 
     pub(super) fn meters(&self) -> &Meters {
@@ -126,6 +130,7 @@ async fn converse(
     stop: watch::Receiver<bool>,
     place: Place,
 ) {
+    let _under_way = inbound.work.begin("client session");
     inbound.meters.open.increment(1.0);
     if let Err(error) = session::serve(stream, peer, inbound, stop).await {
         tracing::debug!(event = "session_broken", peer = %peer.ip(), error = %error);

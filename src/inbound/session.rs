@@ -18,7 +18,7 @@ use super::listener::Inbound;
 use super::meters;
 use crate::accounts::Client;
 use crate::gate::{Draft, GateError, Origin};
-use crate::mail::{Address, EnhancedStatus, Reply, ReversePath};
+use crate::mail::{Address, Class, EnhancedStatus, Reply, ReversePath};
 use crate::net;
 use crate::smtp::{MailParameters, Next, Server};
 use crate::store::StoreError;
@@ -141,7 +141,7 @@ impl Session<'_> {
         let (helo, is_extended) = self.server.helo();
         let origin = Origin { peer: self.peer.ip(), helo: helo.unwrap_or_default().into(), is_extended };
         let Transaction { from, parameters, recipients } = transaction;
-        let who = (client.name.clone(), client.class);
+        let who = (client.name.clone(), client.class.unwrap_or_else(|| class_of(parameters.priority)));
         self.draft = Some(self.inbound.gate.open(&origin, who, from, &recipients, parameters.body));
         self.server.accept();
     }
@@ -244,6 +244,15 @@ impl Session<'_> {
         let written = timeout(WRITE_TIMEOUT, self.stream.write_all(replies)).await;
         replies.clear();
         written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The class that a message asks for (RFC 6710): urgent above 0, bulk below.
+fn class_of(priority: Option<i8>) -> Class {
+    match priority.unwrap_or(0) {
+        1.. => Class::Transactional,
+        0 => Class::Normal,
+        _ => Class::Bulk,
     }
 }
 

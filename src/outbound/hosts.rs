@@ -121,6 +121,12 @@ impl Hosts {
         given_up.map(Kept::close).is_some()
     }
 
+    /// Closes all connections that are kept.
+    pub(super) fn close_all(&self) {
+        let kept = std::mem::take(&mut self.state().kept);
+        kept.into_iter().for_each(Kept::close);
+    }
+
     fn tidy(&self, now: Timestamp, idle_timeout: Duration) {
         let mut state = self.state();
         let is_old = |kept: &Kept| now.since(kept.since) >= idle_timeout;

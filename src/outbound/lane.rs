@@ -59,6 +59,7 @@ pub(super) type RefillSignal = Box<dyn Fn() + Send + Sync>;
 pub(super) struct Lane {
     ready: Mutex<Ready<Work>>,
     arrived: Notify,
+    closing: Notify,
     window_max: usize,
     /// Sessions that take from here.
     sessions: AtomicUsize,
@@ -88,6 +89,7 @@ impl Lane {
         Arc::new(Lane {
             ready: Mutex::default(),
             arrived: Notify::new(),
+            closing: Notify::new(),
             window_max,
             sessions: AtomicUsize::new(0),
             copies,
@@ -152,7 +154,21 @@ impl Lane {
     /// Lets nothing wait here any more.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.closing.notify_waiters();
         self.clear();
+    }
+
+    /// Whether nothing may wait here any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Returns when nothing may wait here any more.
+    pub(super) async fn closed(&self) {
+        let closing = self.closing.notified();
+        if !self.closed.load(Ordering::SeqCst) {
+            closing.await;
+        }
     }
 
     /// Adds copies; a closed lane lets go of them.

@@ -56,6 +56,7 @@ use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, Dial, Judge, Resolver};
 use crate::queue::{Leases, Orders};
 use crate::store::Store;
+use crate::work::Work;
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
@@ -130,6 +131,8 @@ pub struct Deps {
     pub breaker: Mutex<Breaker>,
     /// What operators ordered.
     pub orders: Orders,
+    /// What is under way.
+    pub work: Work,
     /// Where we take mail ourselves.
     pub listening: Vec<SocketAddr>,
     /// What a test lets go wrong.

@@ -51,7 +51,13 @@ pub(super) async fn run(
     lane: Arc<Lane>,
     opened: impl FnOnce() + Send,
 ) -> Parting {
-    let (mut connection, place) = match find_connection(&deps, &route, &lane).await {
+    let _under_way = deps.work.begin("remote session");
+    let found = tokio::select! {
+        found = find_connection(&deps, &route, &lane) => found,
+        // it would be opened for nothing
+        () = lane.closed() => Err(Parting::Unneeded),
+    };
+    let (mut connection, place) = match found {
         Ok(found) => found,
         Err(parting) => return parting,
     };
@@ -64,7 +70,8 @@ pub(super) async fn run(
     let messages = connection.transactions().saturating_sub(1);
     let is_dismissed = connection.is_dismissed();
     let is_spent = connection.transactions() >= most(&deps, &lane, &connection);
-    if is_alive && connection.is_usable() && !is_spent && !place.is_wanted(&deps) {
+    let is_good = is_alive && connection.is_usable() && !is_spent;
+    if is_good && !place.is_wanted(&deps) && !lane.is_closed() {
         deps.hosts.keep(deps.clock.now(), connection, place);
     } else {
         // the reply to QUIT may be late; others need not wait for it

@@ -35,6 +35,8 @@ pub struct MailParameters {
     pub size: Option<u64>,
     /// `BODY=` (RFC 6152).
     pub body: BodyKind,
+    /// `MT-PRIORITY=` (RFC 6710), from -9 to 9.
+    pub priority: Option<i8>,
 }
 
 /// Why a line is no command that we obey.
@@ -177,6 +179,7 @@ fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandError> {
         match name.to_ascii_uppercase().as_str() {
             "SIZE" => parameters.size = Some(parse_size(value)?),
             "BODY" => parameters.body = parse_body(value)?,
+            "MT-PRIORITY" => parameters.priority = Some(parse_priority(value)?),
             _ => return Err(CommandError::Parameter(keyword(parameter))),
         }
     }
@@ -200,6 +203,14 @@ fn parse_body(value: &str) -> Result<BodyKind, CommandError> {
         "8BITMIME" => Ok(BodyKind::EightBitMime),
         _ => Err(CommandError::syntax("BODY is 7BIT or 8BITMIME")),
     }
+}
+
+/// ABNF: `priority-value = ( [ "-" ] NZDIGIT ) / "0"` (RFC 6710 6).
+fn parse_priority(value: &str) -> Result<i8, CommandError> {
+    let digit = value.strip_prefix('-').unwrap_or(value);
+    let is_good = digit.len() == 1 && digit.bytes().all(|digit| digit.is_ascii_digit()) && value != "-0";
+    let parsed = value.parse().ok().filter(|_| is_good);
+    parsed.ok_or_else(|| CommandError::syntax("MT-PRIORITY is a number from -9 to 9"))
 }
 
 /// A parameter's name, fit to be said back.
@@ -227,13 +238,16 @@ mod tests {
     #[test]
     fn commands_are_read_as_the_grammar_has_them() {
         let plain = MailParameters::default();
-        let sized = MailParameters { size: Some(77), body: BodyKind::EightBitMime };
+        let sized = MailParameters { size: Some(77), body: BodyKind::EightBitMime, priority: Some(-4) };
         for (line, want) in [
             ("EHLO client.example", Command::Ehlo("client.example".into())),
             ("helo [192.0.2.1]", Command::Helo("[192.0.2.1]".into())),
             ("MAIL FROM:<>", Command::Mail(ReversePath::Null, plain)),
             ("mail from: <a@Example.net>", Command::Mail(from("a@example.net"), plain)),
-            ("MAIL FROM:<a@b.example> BODY=8BITMIME size=77", Command::Mail(from("a@b.example"), sized)),
+            (
+                "MAIL FROM:<a@b.example> BODY=8BITMIME size=77 MT-PRIORITY=-4",
+                Command::Mail(from("a@b.example"), sized),
+            ),
             ("MAIL FROM:<@x.example,@y.example:a@b.example>", Command::Mail(from("a@b.example"), plain)),
             ("RCPT TO:<\"a> b\"@c.example>", Command::Rcpt(Some(address("\"a> b\"@c.example")))),
             ("RCPT TO:<Postmaster>", Command::Rcpt(None)),
@@ -262,6 +276,9 @@ mod tests {
             ("MAIL FROM:<a@b.example> SIZE=", 501),
             ("MAIL FROM:<a@b.example> SIZE=1e9", 501),
             ("MAIL FROM:<a@b.example> BODY=BINARYMIME", 501),
+            ("MAIL FROM:<a@b.example> MT-PRIORITY=10", 501),
+            ("MAIL FROM:<a@b.example> MT-PRIORITY=-0", 501),
+            ("MAIL FROM:<a@b.example> MT-PRIORITY=+1", 501),
             ("MAIL FROM:<a@b.example> AUTH=<>", 555),
             ("RCPT TO:<>", 501),
             ("RCPT TO:<a@b.example> NOTIFY=NEVER", 555),

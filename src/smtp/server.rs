@@ -240,7 +240,7 @@ impl Server {
         let text = if is_extended {
             let size = self.settings.limits.message_max_octets;
             format!(
-                "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n"
+                "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-MT-PRIORITY\r\n250 ENHANCEDSTATUSCODES\r\n"
             )
         } else {
             format!("250 {hostname}\r\n")

@@ -248,10 +248,20 @@ impl Relay {
         self.child.wait().expect("ended");
     }
 
-    /// SIGTERM, and the exit status.
-    pub async fn terminate(mut self) -> ExitStatus {
+    /// SIGTERM.
+    pub fn tell_to_stop(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    }
+
+    /// SIGTERM, and the exit status.
+    pub async fn terminate(self) -> ExitStatus {
+        self.tell_to_stop();
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the end of the relay", || child.try_wait().expect("waits")).await
     }

@@ -54,12 +54,7 @@ pub(super) struct ClientSection {
     pub(super) name: String,
     pub(super) networks: Vec<String>,
     pub(super) sender_domains: Vec<String>,
-    #[serde(default = "normal")]
-    pub(super) class: String,
-}
-
-fn normal() -> String {
-    "normal".into()
+    pub(super) class: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -244,16 +244,9 @@ impl Checker<'_> {
                 ),
             }
         }
-        let class = Class::ALL.into_iter().find(|class| class.as_str() == client.class);
-        if class.is_none() {
-            self.fault(
-                &client.class,
-                "client.class",
-                format!("`{}` is no class; one of transactional, normal, bulk", client.class),
-            );
-        }
         let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
-        Some(Client { name: name?, networks, sender_domains, class: class? })
+        let class = client.class.as_deref().map(|text| self.class(text));
+        Some(Client { name: name?, networks, sender_domains, class: class.unwrap_or_default() })
     }
 
     fn store(&mut self, section: &file::StoreSection) -> Option<store::Settings> {
@@ -272,6 +265,15 @@ impl Checker<'_> {
         }
         settings.writer.replay_octets = 2 * segment;
         Some(settings)
+    }
+
+    fn class(&mut self, text: &str) -> Option<Class> {
+        let class = Class::ALL.into_iter().find(|class| class.as_str() == text);
+        if class.is_none() {
+            let why = format!("`{text}` is no class; one of transactional, normal, bulk");
+            self.fault(text, "client.class", why);
+        }
+        class
     }
 
     fn cap(&mut self, key: &str, connections: Option<usize>, rate: Option<units::Rate>) -> Cap {

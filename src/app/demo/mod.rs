@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::world::World;
 use super::config::Config;
 use super::relay::{self, Relay};
-use super::serve::{run_system, told_to_stop};
+use super::serve::{Signals, run_system};
 use crate::clock::Clock;
 use crate::mail::{Outcome, OutcomeSink};
 use crate::observe::{LogFormat, LogTarget, start_log};
@@ -68,6 +68,7 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
     let data =
         tempfile::Builder::new().prefix("barid-demo-").tempdir().context("making a temporary directory")?;
     run_system(async {
+        let mut signals = Signals::listen()?;
         let tally = Arc::new(Tally::default());
         let world = World::build(options.messages).await?;
         let config = world.configuration(data.path());
@@ -78,7 +79,7 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
         introduce(&relay, &world, options);
         let outcome = tokio::select! {
             outcome = show(&relay, &world, &tally, options) => outcome,
-            told = told_to_stop() => told,
+            () = signals.told_to_stop() => Ok(()),
         };
         relay.stop(GRACE).await?;
         outcome

@@ -314,5 +314,6 @@ impl Handler<Drain> for Outbound {
 
     fn handle(&mut self, _: Drain, context: &mut Self::Context) {
         self.happen(Event::Drained, context);
+        self.deps.hosts.close_all();
     }
 }

@@ -40,6 +40,7 @@ use crate::smtp::{Limits, ServerSettings};
 use crate::store::{
     Disk, Fault, LossyDisk, MemoryIndex, SegmentLog, SegmentSettings, Store, StoreError, WriterSettings,
 };
+use crate::work::Work;
 
 const CRASHES: usize = 3;
 /// A world with fewer events shows little.
@@ -310,6 +311,7 @@ impl World {
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader()).map_err(or_power_cut).ok()?),
             listening: Vec::new(),
+            work: Work::default(),
             faults,
             settings,
         };
@@ -365,7 +367,8 @@ impl World {
         let has_sender = self.rng.u8(..6) > 0;
         let content = letter(number, is_offensive, &mut self.rng);
         lock(&self.ledger).offer(number, has_sender, content.clone(), &recipients);
-        let wait = if is_last { Duration::ZERO } else { LIFE.mul_f64(self.rng.f64() / 2.0) };
+        let at_once = is_last && number.is_multiple_of(2);
+        let wait = if at_once { Duration::ZERO } else { LIFE.mul_f64(self.rng.f64() / 2.0) };
         let clients = ["apps", "shop", "news"];
         let mail = Mail {
             number,
