@@ -80,6 +80,8 @@ pub(super) struct Ledger {
     pub(super) arrivals: Vec<u32>,
     /// The first thing that was not right.
     pub(super) violation: Option<String>,
+    /// Attempts that ended in a deferral.
+    pub(super) deferred: usize,
 }
 
 impl Ledger {
@@ -242,7 +244,7 @@ impl Ledger {
                     self.violate(format!("{recipient} was given up without a verdict"));
                 }
             }
-            Outcome::Deferred { .. } => {}
+            Outcome::Deferred { .. } => self.deferred += 1,
         }
     }
 

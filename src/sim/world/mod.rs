@@ -6,6 +6,7 @@
 //! After every step a ledger kept at both ends says whether all that must hold does hold.
 
 mod ledger;
+mod limits;
 mod names;
 mod network;
 mod operators;
@@ -80,8 +81,7 @@ struct World {
     ledger: Arc<Mutex<Ledger>>,
     trace: Trace,
     next_letter: u32,
-    copies_max: usize,
-    expire_after: Duration,
+    settings: Settings,
     /// Lives lived.
     lives: usize,
     /// Whether an actor has panicked in one of them.
@@ -171,8 +171,7 @@ impl World {
             ledger: Arc::default(),
             trace: Trace::default(),
             next_letter: 1,
-            copies_max: 24,
-            expire_after: ledger::EXPIRY,
+            settings: settings(),
             lives: 0,
             had_panic: false,
         }
@@ -281,8 +280,7 @@ impl World {
         }
         let leases = Leases::default();
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader()).ok()?));
-        let settings =
-            Settings { copies_max: self.copies_max, expire_after: self.expire_after, ..settings() };
+        let settings = self.settings.clone();
         let hostname = settings.hostname.clone();
         let gate_settings = GateSettings { hostname: hostname.clone(), expire_after: settings.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);

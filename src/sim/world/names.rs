@@ -55,7 +55,8 @@ pub(super) fn host_name(number: usize) -> String {
 }
 
 pub(super) fn host_address(number: usize) -> IpAddr {
-    Ipv4Addr::new(192, 0, 2, u8::try_from(number).unwrap_or(255)).into()
+    // beyond these, all names are those of the first host
+    Ipv4Addr::new(192, 0, 2, u8::try_from(number).unwrap_or(0)).into()
 }
 
 pub(super) fn host_number(address: IpAddr) -> usize {

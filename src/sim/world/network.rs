@@ -65,6 +65,10 @@ impl Temper {
 struct Hosts {
     tempers: Vec<Temper>,
     open: Vec<usize>,
+    /// The most that were ever open at once.
+    peaks: Vec<usize>,
+    /// Connections ever taken.
+    taken: usize,
 }
 
 /// The network. Clones share it.
@@ -89,7 +93,7 @@ impl Network {
         connections_max: usize,
     ) -> Self {
         let open = vec![0; tempers.len()];
-        let hosts = Arc::new(Mutex::new(Hosts { tempers, open }));
+        let hosts = Arc::new(Mutex::new(Hosts { peaks: open.clone(), tempers, open, taken: 0 }));
         Network { hosts, settings: Arc::new(settings), ledger, trace, clock, connections_max }
     }
 
@@ -97,6 +101,12 @@ impl Network {
         if let Some(place) = self.hosts().tempers.get_mut(host) {
             *place = temper;
         }
+    }
+
+    /// The most connections that a host ever had at once, and how many there ever were at all of them.
+    pub(super) fn connections(&self, host: usize) -> (usize, usize) {
+        let hosts = self.hosts();
+        (hosts.peaks[host], hosts.taken)
     }
 
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
@@ -272,6 +282,9 @@ impl Place {
         let mut hosts = network.hosts();
         if let Some(open) = hosts.open.get_mut(host) {
             *open += 1;
+            let open = *open;
+            hosts.peaks[host] = hosts.peaks[host].max(open);
+            hosts.taken += 1;
         }
         let (number, all) = (hosts.open.get(host).copied().unwrap_or(0), hosts.open.iter().sum::<usize>());
         drop(hosts);

@@ -6,7 +6,7 @@ use super::*;
 async fn with_backlog(letters: u32) -> (World, Life) {
     let mut world = World::new(1);
     // more than a path's window, which bulk mail can fill
-    world.copies_max = 1000;
+    world.settings.copies_max = 1000;
     let clock = Clock::Runtime(RuntimeClock::starting_at(world.now));
     let life = world.start(clock, Faults::default()).expect("starts");
     life.network.set_temper(0, Temper { latency: Duration::from_millis(3), ..Temper::GOOD });

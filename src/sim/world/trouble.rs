@@ -7,7 +7,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A world with good hosts and mail that lives for five days.
 fn calm_world() -> (World, Life, RuntimeClock) {
     let mut world = World::new(1);
-    world.expire_after = 5 * DAY;
+    world.settings.expire_after = 5 * DAY;
     let clock = RuntimeClock::starting_at(world.now);
     let life = world.start(Clock::Runtime(clock.clone()), Faults::default()).expect("starts");
     (world, life, clock)
