@@ -53,9 +53,11 @@ pub(super) async fn run(
 ) -> Parting {
     let _under_way = deps.work.begin("remote session");
     let found = tokio::select! {
-        found = find_connection(&deps, &route, &lane) => found,
+        // in this order: what is left to chance here, no seed could repeat
+        biased;
         // it would be opened for nothing
         () = lane.closed() => Err(Parting::Unneeded),
+        found = find_connection(&deps, &route, &lane) => found,
     };
     let (mut connection, place) = match found {
         Ok(found) => found,

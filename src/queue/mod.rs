@@ -143,6 +143,11 @@ pub fn move_alarm(
     batch.push(Op::AlarmMove { name: alarm_name(domain), seen, to, under });
 }
 
+/// Lets the alarm of a domain ring at a time, or before it.
+pub fn alarm_by(batch: &mut Batch, domain: &Domain, at: Timestamp) {
+    batch.alarm_by(alarm_name(domain), at);
+}
+
 fn alarm_name(domain: &Domain) -> Bytes {
     Bytes::copy_from_slice(domain.as_str().as_bytes())
 }

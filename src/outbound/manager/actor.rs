@@ -23,7 +23,7 @@ use crate::outbound::path::{Path, PathHandle, StopPath};
 use crate::outbound::route::Route;
 use crate::outbound::{hosts, rest};
 use crate::queue::{self, OrderSet};
-use crate::store::{Reader, StoreError};
+use crate::store::{Batch, Haste, Reader, StoreError};
 
 /// Time passes.
 #[derive(Clone, Copy, Message)]
@@ -172,7 +172,11 @@ impl Outbound {
             let read = deps.store.read(move |reader| {
                 Ok((read_page(reader, (&orders, now), after, limit, all)?, queue::count(reader)?))
             });
-            me.do_send(AlarmsRead(read.await));
+            let read = match read.await {
+                Ok((page, queued)) => bring_forward(&deps, page).await.map(|page| (page, queued)),
+                Err(error) => Err(error),
+            };
+            me.do_send(AlarmsRead(read));
         });
     }
 }
@@ -188,17 +192,38 @@ fn read_page(
     let until = if all { Timestamp::MAX } else { now };
     let alarms = reader.alarms(until, after.as_ref().map(|(at, name)| (*at, &name[..])), limit)?;
     // a page may be short before the end; only an empty one is the end
-    let mut page = Page { due: Vec::new(), after: alarms.last().cloned() };
+    let mut page = Page { after: alarms.last().cloned(), ..Page::default() };
     for place in alarms {
         let Some(domain) = queue::alarm_domain(&place.1) else { continue };
-        let is_due = || match queue::earliest_due(reader, &domain, (orders, now)) {
-            Ok(due) => due.is_some_and(|due| due <= now) || orders.flushed(&domain, None, now).is_some(),
-            // its own page will say what is wrong; the others shall not suffer for it
-            Err(_) => true,
-        };
-        if place.0 <= now || is_due() {
+        if place.0 <= now {
             page.due.push((domain, place));
+            continue;
         }
+        match queue::earliest_due(reader, &domain, (orders, now)) {
+            Ok(due) => {
+                let is_due =
+                    due.is_some_and(|due| due <= now) || orders.flushed(&domain, None, now).is_some();
+                if is_due {
+                    page.due.push((domain, place));
+                } else if let Some(due) = due.filter(|due| *due < place.0) {
+                    page.late.push((domain, due));
+                }
+            }
+            // its own page will say what is wrong; the others shall not suffer for it
+            Err(_) => page.due.push((domain, place)),
+        }
+    }
+    Ok(page)
+}
+
+/// Alarms that were set while an order was in force ring when the rows are due.
+async fn bring_forward(deps: &Deps, mut page: Page) -> Result<Page, StoreError> {
+    if !page.late.is_empty() {
+        let mut batch = Batch::new();
+        for (domain, due) in page.late.drain(..) {
+            queue::alarm_by(&mut batch, &domain, due);
+        }
+        deps.store.commit_with(batch, Haste::Soon).await?;
     }
     Ok(page)
 }

@@ -62,6 +62,8 @@ pub(in crate::outbound) struct Page {
     pub(in crate::outbound) due: Vec<(Domain, Place)>,
     /// Where the next page begins; `None` at the end of the lap.
     pub(in crate::outbound) after: Option<Place>,
+    /// Domains whose mail is due before their alarm rings.
+    pub(in crate::outbound) late: Vec<(Domain, Timestamp)>,
 }
 
 /// What the manager does.
@@ -314,7 +316,7 @@ mod tests {
         let mut core = Core::new(9);
         assert_eq!(core.handle(at(1), Event::Beat), [TICK, read(None, 9, true)]);
         assert_eq!(core.handle(at(1), Event::Beat), [TICK], "one page at a time");
-        let page = Page { due: Vec::new(), after: Some(place(3)) };
+        let page = Page { after: Some(place(3)), ..Page::default() };
         assert_eq!(core.handle(at(1), Event::Read(page)), [read(Some(3), 9, true)]);
         assert_eq!(core.handle(at(1), Event::Read(Page::default())), []);
         assert_eq!(core.handle(at(2), Event::Beat), [TICK, read(None, 9, false)]);
@@ -325,7 +327,11 @@ mod tests {
         let mut core = Core::new(1);
         core.handle(at(1), Event::Beat);
         let due = |name: &str, number| (domain(name), place(number));
-        let page = Page { due: vec![due("a.example", 1), due("b.example", 2)], after: Some(place(2)) };
+        let page = Page {
+            due: vec![due("a.example", 1), due("b.example", 2)],
+            after: Some(place(2)),
+            ..Page::default()
+        };
         assert_eq!(core.handle(at(1), Event::Read(page)), [Effect::StartDomain(domain("a.example"))]);
         core.handle(at(1), Event::DomainRetired(domain("a.example")));
         assert_eq!(core.handle(at(2), Event::Beat), [TICK, read(Some(1), 1, true)]);
