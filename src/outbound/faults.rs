@@ -4,9 +4,12 @@
 #[cfg(test)]
 use std::cell::Cell;
 #[cfg(test)]
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
 #[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(test)]
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which events actors panic at: none, but in tests.
 #[derive(Clone, Default)]
@@ -16,13 +19,31 @@ pub struct Faults {
     /// The event to panic at; none is planned at 0.
     #[cfg(test)]
     panics_at: u64,
+    /// Or the how-manieth of which kind.
+    #[cfg(test)]
+    panics_at_kind: Option<(String, u64)>,
+    /// How often each kind of event was reached.
+    #[cfg(test)]
+    kinds: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Faults {
     /// Panics at the event numbered `at`, from 1, once.
     #[cfg(test)]
     pub fn one(at: u64) -> Self {
-        Faults { reached: Arc::default(), panics_at: at }
+        Faults { panics_at: at, ..Faults::default() }
+    }
+
+    /// Panics, besides, at the event of this kind numbered `at`, from 1.
+    #[cfg(test)]
+    pub fn and_at_kind(self, kind: &str, at: u64) -> Self {
+        Faults { panics_at_kind: Some((kind.to_owned(), at)), ..self }
+    }
+
+    /// The kinds of events that actors have handled, and how often.
+    #[cfg(test)]
+    pub fn kinds(&self) -> BTreeMap<String, u64> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many events actors have handled.
@@ -31,21 +52,35 @@ impl Faults {
         self.reached.load(Ordering::SeqCst)
     }
 
-    /// Whether the event to panic at was handled.
+    /// Whether the event to panic at was handled; that of a kind, where one is named.
     #[cfg(test)]
     pub fn has_struck(&self) -> bool {
-        self.panics_at > 0 && self.reached() >= self.panics_at
+        match &self.panics_at_kind {
+            Some((kind, at)) => self.kinds().get(kind).is_some_and(|count| count >= at),
+            None => self.panics_at > 0 && self.reached() >= self.panics_at,
+        }
     }
 
     /// An actor is about to handle an event.
     #[cfg(not(test))]
     #[inline]
-    pub(super) fn reach(&self) {}
+    pub(super) fn reach(&self, _actor: &str, _event: &dyn Debug) {}
 
     /// An actor is about to handle an event.
     #[cfg(test)]
-    pub(super) fn reach(&self) {
-        if self.reached.fetch_add(1, Ordering::SeqCst) + 1 == self.panics_at {
+    pub(super) fn reach(&self, actor: &str, event: &dyn Debug) {
+        let number = self.reached.fetch_add(1, Ordering::SeqCst) + 1;
+        // a kind of event is the first word of what it looks like
+        let event = format!("{event:?}");
+        let kind =
+            event.trim_matches('"').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let kind = format!("{actor} {kind}");
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = kinds.entry(kind.clone()).or_default();
+        *count += 1;
+        let is_planned = self.panics_at_kind.as_ref() == Some(&(kind, *count));
+        drop(kinds);
+        if number == self.panics_at || is_planned {
             // not a panic!: that would print a trace for each of thousands
             std::panic::resume_unwind(Box::new("as planned"));
         }

@@ -41,6 +41,7 @@ impl Handler<Operate> for Outbound {
     type Result = ResponseFuture<Result<(), OperateError>>;
 
     fn handle(&mut self, Operate(order): Operate, context: &mut Self::Context) -> Self::Result {
+        self.deps().faults.reach("manager", &"Operate");
         let (deps, me) = (self.deps(), context.address());
         Box::pin(async move {
             if deps.orders.now().iter().count() >= ORDERS_MAX {
@@ -61,6 +62,7 @@ impl Handler<Lift> for Outbound {
     type Result = ResponseFuture<Result<bool, OperateError>>;
 
     fn handle(&mut self, lift: Lift, context: &mut Self::Context) -> Self::Result {
+        self.deps().faults.reach("manager", &"Lift");
         let (deps, me) = (self.deps(), context.address());
         Box::pin(async move {
             let Some(order) = deps.orders.change(|orders| orders.remove(lift.kind, &lift.target)) else {

@@ -162,7 +162,7 @@ impl DomainActor {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
-        self.deps.faults.reach();
+        self.deps.faults.reach("domain", &event);
         let effects = self.core.handle(self.deps.clock.now(), event, fastrand::u64(..));
         for effect in effects {
             self.perform(effect, context);
@@ -342,6 +342,7 @@ impl Handler<Wake> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, wake: Wake, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"Wake");
         self.happen(Event::Woken(wake.at), context);
         if wake.is_urgent {
             self.look_for_urgent(context);
@@ -353,6 +354,7 @@ impl Handler<UrgentCredits> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, credits: UrgentCredits, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"UrgentCredits");
         self.page_urgent(credits.0, context);
     }
 }
@@ -361,6 +363,7 @@ impl Handler<UrgentRead> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, _: UrgentRead, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"UrgentRead");
         if std::mem::replace(&mut self.urgent, Urgent::No) == Urgent::CameAgain {
             self.look_for_urgent(context);
         }
@@ -371,6 +374,7 @@ impl Handler<PageRead> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, read: PageRead, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"PageRead");
         self.turns = read.0;
         if matches!(read.1, Event::Paged { is_end: true, .. }) {
             self.flushed = self.flushed.max(self.flushing.take());
@@ -401,6 +405,7 @@ impl Handler<PathIs> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, path: PathIs, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"PathIs");
         self.path = Some(path.0);
         self.ask(context);
     }
@@ -410,6 +415,7 @@ impl Handler<Credits> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, credits: Credits, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"Credits");
         self.credits = credits.0;
         if self.sluice.is_some() {
             let admitted = std::mem::take(&mut self.admitted);
@@ -442,6 +448,7 @@ impl Handler<Admitted> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, admitted: Admitted, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"Admitted");
         self.admitted = admitted.0;
         self.happen(Event::Admitted(self.admitted.len()), context);
     }
@@ -480,6 +487,7 @@ impl Handler<StopDomain> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, _: StopDomain, context: &mut Self::Context) {
+        self.deps.faults.reach("domain", &"StopDomain");
         if self.core.is_needed_again() {
             // mail came between asking to be let go and now: the manager starts another
             self.manager.say.do_send(ChildSays::DomainRetired(self.domain.clone()));

@@ -103,7 +103,7 @@ impl Outbound {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
-        self.deps.faults.reach();
+        self.deps.faults.reach("manager", &event);
         for effect in self.core.handle(self.deps.clock.now(), event) {
             self.perform(effect, context);
         }
@@ -270,6 +270,7 @@ impl Handler<AlarmsCame> for Outbound {
     type Result = ();
 
     fn handle(&mut self, _: AlarmsCame, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"AlarmsCame");
         let alarms = self.inbox.take();
         self.happen(Event::Rang { domains: alarms.domains, overflown: alarms.overflown }, context);
     }
@@ -279,6 +280,7 @@ impl Handler<AlarmsRead> for Outbound {
     type Result = ();
 
     fn handle(&mut self, read: AlarmsRead, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"AlarmsRead");
         match read.0 {
             Ok((page, queued)) => {
                 self.queued.set(queued as f64);
@@ -296,6 +298,7 @@ impl Handler<FindPath> for Outbound {
     type Result = ();
 
     fn handle(&mut self, find: FindPath, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"FindPath");
         let site = find.route.site.clone();
         self.route = Some(find.route);
         self.happen(Event::Asked(site.clone()), context);
@@ -310,6 +313,7 @@ impl Handler<ChildSays> for Outbound {
     type Result = ();
 
     fn handle(&mut self, says: ChildSays, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"ChildSays");
         let event = match says {
             ChildSays::DomainRetired(domain) => Event::DomainRetired(domain),
             ChildSays::PathRetired(site) => Event::PathRetired(site),
@@ -338,6 +342,7 @@ impl Handler<Drain> for Outbound {
     type Result = ();
 
     fn handle(&mut self, _: Drain, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"Drain");
         self.happen(Event::Drained, context);
         self.deps.hosts.close_all();
     }

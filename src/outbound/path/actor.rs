@@ -94,7 +94,7 @@ impl Path {
     }
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
-        self.deps.faults.reach();
+        self.deps.faults.reach("path", &event);
         self.lane.arm_refill();
         let (ready, idle_sessions) = self.lane.balance();
         let (taken, room) = self.lane.places();
@@ -201,6 +201,7 @@ impl Handler<AskCredits> for Path {
     type Result = ();
 
     fn handle(&mut self, ask: AskCredits, context: &mut Self::Context) {
+        self.deps.faults.reach("path", &"AskCredits");
         self.route = ask.route;
         if let Some(at) = ask.urged {
             self.happen(Event::Urged(at), context);
@@ -214,6 +215,7 @@ impl Handler<AskUrgently> for Path {
     type Result = ();
 
     fn handle(&mut self, ask: AskUrgently, _: &mut Self::Context) {
+        self.deps.faults.reach("path", &"AskUrgently");
         let credits = if self.core.is_up() { self.lane.reserve_urgent() } else { Vec::new() };
         ask.0.do_send(UrgentCredits(credits));
     }
@@ -223,6 +225,7 @@ impl Handler<Pushed> for Path {
     type Result = ();
 
     fn handle(&mut self, pushed: Pushed, context: &mut Self::Context) {
+        self.deps.faults.reach("path", &"Pushed");
         self.lane.push(pushed.0);
         self.happen(Event::Changed, context);
     }
@@ -254,6 +257,7 @@ impl Handler<StopPath> for Path {
     type Result = ();
 
     fn handle(&mut self, _: StopPath, context: &mut Self::Context) {
+        self.deps.faults.reach("path", &"StopPath");
         self.is_released = true;
         context.stop();
     }

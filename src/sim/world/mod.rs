@@ -11,11 +11,12 @@ mod names;
 mod network;
 mod operators;
 mod order;
+mod panics;
 mod planted;
 mod trace;
 mod trouble;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -86,6 +87,10 @@ struct World {
     lives: usize,
     /// Whether an actor has panicked in one of them.
     had_panic: bool,
+    /// Where actors are to panic besides, in each life but the last.
+    panics_at: Option<(String, u64)>,
+    /// What actors have handled, and how often.
+    kinds: BTreeMap<String, u64>,
 }
 
 /// How a life ended.
@@ -174,6 +179,8 @@ impl World {
             settings: settings(),
             lives: 0,
             had_panic: false,
+            panics_at: None,
+            kinds: BTreeMap::new(),
         }
     }
 
@@ -185,11 +192,20 @@ impl World {
             // one panic in each life; where it ended the last, the next goes without
             // in the last life at the latest, an actor panics
             let latest = if self.had_panic { 0 } else { self.rng.u64(1..100) };
-            let faults = Faults::one(if self.lives <= CRASHES { self.rng.u64(1..400) } else { latest });
+            let anywhere = if self.lives <= CRASHES { self.rng.u64(1..400) } else { latest };
+            let faults = match &self.panics_at {
+                // another one first: some messages tell of panics
+                Some((kind, at)) if !is_last => Faults::one(anywhere / 4).and_at_kind(kind, *at),
+                Some(_) => Faults::default(),
+                None => Faults::one(anywhere),
+            };
             self.lives += 1;
             let end = self.live_until(is_last, Clock::Runtime(clock.clone()), faults.clone()).await;
             self.trace.count(faults.reached());
             self.had_panic |= faults.has_struck();
+            for (kind, count) in faults.kinds() {
+                *self.kinds.entry(kind).or_default() += count;
+            }
             self.now = clock.now();
             end
         });
@@ -562,11 +578,14 @@ fn caps() -> Caps {
 
 /// Runs a world to its end; gives its number of events and their hash.
 fn run(seed: u64, wrong: Wrong) -> Result<(u64, u64), String> {
+    run_world(&mut World::new(seed), wrong)
+}
+
+fn run_world(world: &mut World, wrong: Wrong) -> Result<(u64, u64), String> {
     outbound::plant(match wrong {
         Wrong::Relay(defect) => Some(defect),
         _ => None,
     });
-    let mut world = World::new(seed);
     if wrong == Wrong::Drive {
         world.disk.lie_about_sync();
     }
