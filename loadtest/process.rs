@@ -16,6 +16,11 @@ pub(crate) fn cpu_seconds() -> f64 {
     used.unwrap_or_default().as_secs_f64()
 }
 
+/// Nanoseconds of the machine's monotonic clock: the same for all processes.
+pub(crate) fn monotonic_ns() -> u128 {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default().as_nanos()
+}
+
 /// Raises the number of descriptors to what the system allows: each session
 /// takes one.
 pub(crate) fn raise_descriptor_limit() {

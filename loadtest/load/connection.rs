@@ -6,13 +6,16 @@
 //! Knows of no message, only of commands and replies. After an error it is to
 //! be dropped.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::anyhow;
 use memchr::memchr;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// The longest reply line taken, well beyond what RFC 5321 allows.
@@ -76,8 +79,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and says EHLO.
-    pub(crate) async fn open(target: SocketAddr) -> Result<Self, Trouble> {
-        let connecting = TcpStream::connect(target).await;
+    pub(crate) async fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<Self, Trouble> {
+        let connecting = connect(target, source).await;
         let stream = connecting.map_err(|error| Trouble::Broken(anyhow!(error).context("cannot connect")))?;
         stream.set_nodelay(true)?;
         let mut connection = Self {
@@ -153,6 +156,13 @@ impl Connection {
             }
         }
     }
+}
+
+async fn connect(target: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(target).await };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((source, 0).into())?;
+    socket.connect(target).await
 }
 
 /// The code of a reply line, whether it is the last, and its text.

@@ -19,6 +19,7 @@ mod pace;
 mod process;
 #[path = "../quantity.rs"]
 mod quantity;
+mod raw;
 mod session;
 mod tally;
 
@@ -36,6 +37,7 @@ use ledger::{FLUSH_EVERY_MILLIS, Ledger};
 use message::Template;
 use options::Options;
 use pace::Pace;
+use raw::RawSync;
 use session::{Run, Session, State};
 use tally::Tally;
 
@@ -61,12 +63,15 @@ fn load(options: Options) -> Result<ExitCode> {
     let state = State {
         tally: Tally::new(now),
         ledger: Ledger::open(options.ledger.as_deref())?,
+        stamps: Ledger::open(options.stamps.as_deref())?,
         pace: Pace::new(options.rate, now),
         taken: 0,
         ids: 0,
     };
     let run = Rc::new(Run { options, template, state: RefCell::new(state) });
+    let raw_sync = run.options.raw_sync.as_deref().map(RawSync::start).transpose()?;
     LocalSet::new().block_on(&runtime, carry_out(Rc::clone(&run)))?;
+    run.state.borrow_mut().tally.raw_sync_micros = raw_sync.map(RawSync::finish).transpose()?;
     Ok(conclude(&run))
 }
 
@@ -89,12 +94,14 @@ async fn carry_out(run: Rc<Run>) -> Result<()> {
             _ = ticker.tick() => {
                 let mut state = run.state.borrow_mut();
                 state.ledger.flush()?;
+                state.stamps.flush()?;
                 bar.set_position(state.tally.accepted() + state.tally.failed);
             }
             () = &mut asked => break,
         }
     }
     bar.finish_and_clear();
+    run.state.borrow_mut().stamps.flush()?;
     run.state.borrow_mut().ledger.flush()
 }
 

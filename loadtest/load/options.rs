@@ -4,7 +4,11 @@
 //! [`Options::check`] describe a run that can be made: a loopback target, and
 //! messages large enough for their head.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -44,6 +48,17 @@ pub(crate) struct Options {
     /// Append the id of each accepted message to this file
     #[arg(long)]
     pub(crate) ledger: Option<PathBuf>,
+    /// Connect from this address
+    #[arg(long)]
+    pub(crate) source: Option<IpAddr>,
+    /// Write each accepted id and the monotonic nanoseconds of its final dot to
+    /// this file
+    #[arg(long)]
+    pub(crate) stamps: Option<PathBuf>,
+    /// Measure an append and an fdatasync in this directory every ten
+    /// milliseconds meanwhile
+    #[arg(long)]
+    pub(crate) raw_sync: Option<PathBuf>,
     /// What the ids begin with; random by default
     #[arg(long, default_value_t = random_run_id())]
     pub(crate) run_id: String,

@@ -18,6 +18,7 @@ use crate::{
     message::Template,
     options::Options,
     pace::Pace,
+    process,
     tally::Tally,
 };
 
@@ -43,6 +44,7 @@ pub(crate) struct Run {
 pub(crate) struct State {
     pub(crate) tally: Tally,
     pub(crate) ledger: Ledger,
+    pub(crate) stamps: Ledger,
     pub(crate) pace: Pace,
     /// Messages taken by sessions so far.
     pub(crate) taken: u64,
@@ -91,7 +93,7 @@ impl Session {
         loop {
             let attempt = timeout_at(deadline, self.attempt(recipient)).await;
             let trouble = match attempt {
-                Ok(Ok(dot)) => return self.accept(dot),
+                Ok(Ok((dot, stamp))) => return self.accept(dot, stamp),
                 Ok(Err(trouble)) => trouble,
                 Err(_) => Trouble::Broken(anyhow!("no reply in time")),
             };
@@ -110,14 +112,17 @@ impl Session {
         }
     }
 
-    fn accept(&self, dot: Instant) {
+    fn accept(&self, dot: Instant, stamp: u128) {
         let mut state = self.run.state.borrow_mut();
         state.tally.accept(dot, Instant::now());
         state.ledger.note(self.letter.id());
+        if self.run.options.stamps.is_some() {
+            state.stamps.note(&format!("{} {stamp}", self.letter.id()));
+        }
     }
 
     /// Tries one message under a new id; returns when its final dot was sent.
-    async fn attempt(&mut self, recipient: u64) -> Result<Instant, Trouble> {
+    async fn attempt(&mut self, recipient: u64) -> Result<(Instant, u128), Trouble> {
         let run = Rc::clone(&self.run);
         let options = &run.options;
         let number = {
@@ -133,7 +138,7 @@ impl Session {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
-                let opening = Connection::open(options.target);
+                let opening = Connection::open(options.target, options.source);
                 let opened = timeout(Duration::from_secs(OPEN_SECONDS), opening).await;
                 let opened = opened.map_err(|_| Trouble::Broken(anyhow!("no greeting in time")))??;
                 run.state.borrow_mut().tally.connections += 1;
@@ -160,7 +165,7 @@ impl Session {
 }
 
 /// One transaction; after a refusal the connection is ready for the next.
-async fn transact(connection: &mut Connection, letter: &Letter) -> Result<Instant, Trouble> {
+async fn transact(connection: &mut Connection, letter: &Letter) -> Result<(Instant, u128), Trouble> {
     if let Err(trouble) = offer(connection, letter.commands()).await {
         if !ends_connection(&trouble) {
             connection.send(b"RSET\r\n").await?;
@@ -169,7 +174,7 @@ async fn transact(connection: &mut Connection, letter: &Letter) -> Result<Instan
         return Err(trouble);
     }
     connection.send(letter.wire()).await?;
-    let dot = Instant::now();
+    let dot = (Instant::now(), process::monotonic_ns());
     connection.expect(250).await?;
     Ok(dot)
 }

@@ -22,6 +22,8 @@ pub(crate) struct Tally {
     refused_5xx: u64,
     troubles: u64,
     latencies_micros: Vec<u32>,
+    /// What the disk itself took, where that was measured.
+    pub(crate) raw_sync_micros: Option<Vec<u32>>,
     started: Instant,
     ended: Instant,
 }
@@ -37,6 +39,7 @@ impl Tally {
             refused_5xx: 0,
             troubles: 0,
             latencies_micros: Vec::new(),
+            raw_sync_micros: None,
             started: now,
             ended: now,
         }
@@ -79,17 +82,15 @@ impl Tally {
 
     /// The latencies below which half, 95, 99 and all in a hundred lie.
     fn percentiles_millis(&mut self) -> [f64; 4] {
-        self.latencies_micros.sort_unstable();
-        [50, 95, 99, 100].map(|percent| {
-            let rank = (self.latencies_micros.len() * percent).div_ceil(100);
-            let micros = rank.checked_sub(1).map_or(0, |place| self.latencies_micros[place]);
-            f64::from(micros) / 1000.0
-        })
+        percentiles_millis(&mut self.latencies_micros)
     }
 
     pub(crate) fn json(&mut self, options: &Options) -> Value {
         let [p50, p95, p99, max] = self.percentiles_millis();
+        let raw_sync = self.raw_sync_micros.as_mut().map(|micros| percentiles_millis(micros));
         json!({
+            "raw_sync_p50_ms": raw_sync.map(|[p50, ..]| p50),
+            "raw_sync_p99_ms": raw_sync.map(|[.., p99, _]| p99),
             "run_id": options.run_id,
             "messages": options.messages,
             "size": options.size,
@@ -137,6 +138,15 @@ impl Tally {
             process::cpu_seconds(),
         )
     }
+}
+
+fn percentiles_millis(micros: &mut [u32]) -> [f64; 4] {
+    micros.sort_unstable();
+    [50, 95, 99, 100].map(|percent| {
+        let rank = (micros.len() * percent).div_ceil(100);
+        let micros = rank.checked_sub(1).map_or(0, |place| micros[place]);
+        f64::from(micros) / 1000.0
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::{
     inspection::{Inspector, Verdict},
     ledger::Ledger,
     message::ID_BYTES,
+    process,
 };
 
 /// How many damaged messages are described on stderr.
@@ -26,6 +27,8 @@ pub(crate) struct Arrivals {
     pub(crate) damaged: u64,
     pub(crate) other: u64,
     pub(crate) ledger: Ledger,
+    /// When each arrived, by the machine's monotonic clock.
+    pub(crate) stamps: Option<Ledger>,
     inspector: Inspector,
     seen: HashSet<Box<str>>,
     span: Option<(Instant, Instant)>,
@@ -47,6 +50,7 @@ impl Arrivals {
             damaged: 0,
             other: 0,
             ledger,
+            stamps: None,
             inspector: Inspector::new(),
             seen: HashSet::new(),
             span: None,
@@ -75,11 +79,20 @@ impl Arrivals {
 
     fn enter(&mut self, id: &str) {
         self.ledger.note(id);
+        if let Some(stamps) = &mut self.stamps {
+            stamps.note(&format!("{id} {}", process::monotonic_ns()));
+        }
         if self.seen.contains(id) {
             self.duplicated += 1;
         } else {
             self.seen.insert(id.into());
         }
+    }
+
+    /// Hands what was noted to the system.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.stamps.as_mut().map_or(Ok(()), Ledger::flush)?;
+        self.ledger.flush()
     }
 
     pub(crate) fn distinct(&self) -> u64 {

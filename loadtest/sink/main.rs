@@ -76,7 +76,8 @@ fn sink(options: Options) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let arrivals = Arrivals::new(Ledger::open(options.ledger.as_deref())?);
+    let mut arrivals = Arrivals::new(Ledger::open(options.ledger.as_deref())?);
+    arrivals.stamps = options.stamps.as_deref().map(|path| Ledger::open(Some(path))).transpose()?;
     let sink = Rc::new(Sink {
         options,
         arrivals: RefCell::new(arrivals),
@@ -110,12 +111,12 @@ async fn serve(sink: &Rc<Sink>) -> Result<()> {
     let mut ticker = interval(Duration::from_millis(FLUSH_EVERY_MILLIS));
     loop {
         tokio::select! {
-            _ = ticker.tick() => sink.arrivals.borrow_mut().ledger.flush()?,
+            _ = ticker.tick() => sink.arrivals.borrow_mut().flush()?,
             kept = &mut timeline => kept?,
             () = &mut end => break,
         }
     }
-    sink.arrivals.borrow_mut().ledger.flush()
+    sink.arrivals.borrow_mut().flush()
 }
 
 /// Listens on all addresses, at the same port.

@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Messages to one address, such as 10/s, beyond which 421 is given
     #[arg(long, value_parser = quantity::rate)]
     pub(crate) rate: Option<f64>,
+    /// Write each id and the monotonic nanoseconds of its arrival to this file
+    #[arg(long)]
+    pub(crate) stamps: Option<PathBuf>,
     /// Write to this file each second: seconds, messages received, 421s given
     #[arg(long)]
     pub(crate) timeline: Option<PathBuf>,
