@@ -20,7 +20,7 @@
 //! | L2 | [`net`] | sockets, the resolver port, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
-//! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down |
+//! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |
 //! | L5 | [`gate`] | the only way in |
 //! | L6 | [`inbound`] | listeners and sessions of clients |
 //! | L6 | [`outbound`] | manager, domains, paths, sessions to remote servers, settling |
@@ -70,6 +70,16 @@
 //! - The simulator hosts not only the cores but the actors, sessions and the writer's desk themselves: on
 //!   one thread with paused time and all randomness from the seed, tokio's scheduler and timer are the
 //!   event heap. What is tested is what runs.
+//! - A site's window begins at one connection and grows with each that opens; its rate is unlimited until
+//!   a session is sent away. Both shrink to what was taken and creep on from there. How many connections a
+//!   window is worth is judged by how long a message takes, so that a site nearby gets few and one far away many.
+//! - Connections belong to mail hosts, not to paths: one without work is left to whoever wants its host next,
+//!   and holds its places only until somebody wants these.
+//! - Orders of operators are curfews as well: a suspended domain keeps silent like one that is down. An order
+//!   for a client is heeded where its mail is read. A flush is a lap over everything, and what was tried since
+//!   is passed over.
+//! - That the DNS denies a name is believed only with proof that it works: a zone above the name answers,
+//!   asked anew before and after. The share of denials among all answers needs no statistics then.
 //! - Sessions take copies from a lane, a piece of shared memory with credits; actors hear of it in
 //!   batches. A lane is in order of class, and of clients' turns by octets; mail that somebody waits for
 //!   has places of its own where other mail has filled the window.

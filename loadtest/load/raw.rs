@@ -12,10 +12,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
+
+use crate::process;
 
 const APPENDED_BYTES: usize = 4096;
 const REST: Duration = Duration::from_millis(10);
@@ -50,10 +52,10 @@ impl RawSync {
 fn measure(mut file: File, stop: &AtomicBool) -> std::io::Result<Vec<u32>> {
     let (octets, mut micros) = ([b'x'; APPENDED_BYTES], Vec::new());
     while !stop.load(Ordering::SeqCst) {
-        let started = Instant::now();
+        let started = process::monotonic_ns();
         file.write_all(&octets)?;
         file.sync_data()?;
-        micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+        micros.push(u32::try_from((process::monotonic_ns() - started) / 1000).unwrap_or(u32::MAX));
         thread::sleep(REST);
     }
     Ok(micros)

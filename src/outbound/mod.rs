@@ -14,6 +14,7 @@
 //! meet their path in a lane, a piece of shared memory.
 
 mod breaker;
+mod conclude;
 mod connection;
 mod domain;
 mod doubt;

@@ -9,25 +9,9 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
+use super::capabilities::Capabilities;
 use super::replies::{ReplyError, ReplyReader, WholeReply};
 use crate::mail::{Address, BodyKind, EnhancedStatus, Reply, ReversePath, Severity};
-
-/// What the remote server offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// RFC 2920.
-    pub pipelining: bool,
-    /// RFC 6152.
-    pub eight_bit_mime: bool,
-    /// RFC 1870; zero where it names no limit.
-    pub size: Option<u64>,
-    /// RFC 3030.
-    pub chunking: bool,
-    /// Transactions in a session, and recipients in a transaction (RFC 9422).
-    pub mail_max: Option<u32>,
-    /// See above.
-    pub rcpt_max: Option<u32>,
-}
 
 /// When the content of a transaction leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,7 +281,7 @@ impl Client {
                 None
             }
             Owed::Ehlo if is_good => {
-                self.capabilities = read_capabilities(&whole);
+                self.capabilities = Capabilities::read(&whole);
                 Some(ClientEvent::Ready)
             }
             // a server of before 1995, or one that wants to be treated as such (RFC 5321 3.2)
@@ -413,37 +397,6 @@ impl Transaction {
     fn verdicts(self, last: &Reply) -> Verdicts {
         let verdict = |refused: Option<Reply>| refused.unwrap_or_else(|| last.clone());
         Verdicts { recipients: self.refused.into_iter().map(verdict).collect() }
-    }
-}
-
-fn read_capabilities(whole: &WholeReply) -> Capabilities {
-    let mut capabilities = Capabilities::default();
-    // the first line is the server's name
-    for line in whole.lines.iter().skip(1) {
-        let (keyword, rest) = line.split_once([' ', '=']).unwrap_or((line, ""));
-        match keyword.to_ascii_uppercase().as_str() {
-            "PIPELINING" => capabilities.pipelining = true,
-            "8BITMIME" => capabilities.eight_bit_mime = true,
-            "CHUNKING" => capabilities.chunking = true,
-            "LIMITS" => read_limits(&mut capabilities, rest),
-            "SIZE" => capabilities.size = Some(rest.trim().parse().unwrap_or(0)),
-            _ => {}
-        }
-    }
-    capabilities
-}
-
-/// RFC 9422 4: `MAILMAX=20 RCPTMAX=100`; others are for whoever knows them.
-fn read_limits(capabilities: &mut Capabilities, limits: &str) {
-    for limit in limits.split_ascii_whitespace() {
-        let Some((name, value)) = limit.split_once('=') else { continue };
-        // a limit of nothing would be no server for mail
-        let value = value.parse().ok().filter(|value| *value > 0);
-        match name.to_ascii_uppercase().as_str() {
-            "MAILMAX" => capabilities.mail_max = value,
-            "RCPTMAX" => capabilities.rcpt_max = value,
-            _ => {}
-        }
     }
 }
 
@@ -571,16 +524,6 @@ mod tests {
         let (event, _) = says(&mut client, "250 ok\r\n550 no\r\n550 no\r\n250 done\r\n");
         assert_eq!(codes(event), [550, 550], "taken for nobody is no delivery");
         assert_eq!(client.begin(outgoing, false), Ok(Flight::Later));
-    }
-
-    #[test]
-    fn limits_are_read() {
-        let mut client = Client::new("us.example");
-        let mut input =
-            BytesMut::from("220 hi\r\n250-them\r\n250 LIMITS RCPTMAX=7 mailmax=3 RCPTDOMAINMAX=1 X=\r\n");
-        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
-        let capabilities = client.capabilities();
-        assert_eq!((capabilities.rcpt_max, capabilities.mail_max), (Some(7), Some(3)));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! that no input panics or grows memory beyond the named limits; that any chunking of the same octets
 //! gives the same events. Never reads a clock, opens a socket or decides whom to trust.
 
+mod capabilities;
 mod client;
 mod command;
 mod content;
@@ -12,7 +13,8 @@ mod line;
 mod replies;
 mod server;
 
-pub use client::{Capabilities, Client, ClientError, ClientEvent, Flight, Outgoing, Verdicts};
+pub use capabilities::Capabilities;
+pub use client::{Client, ClientError, ClientEvent, Flight, Outgoing, Verdicts};
 pub use command::{Command, CommandError, MailParameters};
 pub use content::{ContentDecoder, ContentFault, DotStuffer, Fed};
 pub use line::{COMMAND_LINE_MAX_OCTETS, Line, LineError, next_line};

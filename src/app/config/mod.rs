@@ -379,4 +379,14 @@ sender_domains = ["*"]
             assert!(told.starts_with(want), "{told}");
         }
     }
+
+    #[test]
+    fn every_setting_in_the_readme_is_one() {
+        let readme = include_str!("../../../README.md");
+        let blocks = readme.split("```toml").skip(1).filter_map(|rest| rest.split("```").next());
+        let text: String = blocks.collect();
+        if let Err(faults) = Config::parse("README.md", &text) {
+            panic!("{faults}");
+        }
+    }
 }

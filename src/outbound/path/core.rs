@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::demand::Demand;
 use super::rate::{Rate, Stint};
 use super::window::Window;
 use crate::clock::Timestamp;
@@ -27,13 +28,6 @@ const COME_AGAIN: Duration = Duration::from_secs(15);
 const FED_FOR: Duration = Duration::from_secs(5);
 /// No session is opened for a copy that may not go yet for longer than this.
 const SLOT_NEAR: Duration = Duration::from_secs(2);
-/// So many waiting copies are worth another connection at once, where the site is fast; fewer wait for the
-/// clock, which shows how fast those there are take them.
-const COPIES_PER_CONNECTION: usize = 32;
-/// Where it is slow, one for what a connection takes in this time.
-const COPIES_WAIT: Duration = Duration::from_millis(20);
-/// A site that takes longer over a message is not slow because we are.
-const SLOW: Duration = Duration::from_millis(4);
 /// So many of them are called back when it is up; more come by themselves.
 const SENT_AWAY_MAX: usize = 512;
 /// A path without work is given up after this.
@@ -137,11 +131,7 @@ pub(super) struct Core {
     stint: Stint,
     /// What the lane was told last of the rate and the stint.
     pace: (Option<f64>, Option<u32>),
-    /// Copies fetched when the clock last ticked, and when that was.
-    fetched: u64,
-    ticked: Timestamp,
-    /// What one message takes over one connection, as far as it is known.
-    service: Option<Duration>,
+    demand: Demand,
     last_active: Timestamp,
 }
 
@@ -164,9 +154,7 @@ impl Core {
             rate: Rate::new(limits.rate_max),
             stint: Stint::default(),
             pace: (limits.rate_max, None),
-            fetched: 0,
-            ticked: now,
-            service: None,
+            demand: Demand::new(now),
             last_active: now,
         }
     }
@@ -195,7 +183,7 @@ impl Core {
                 self.window.opened();
                 if let Some(since) = self.dialling_since.take() {
                     // the way there and back, the greeting, EHLO: a transaction takes as long as one of them
-                    self.service.get_or_insert(now.since(since) / 2);
+                    self.demand.opened_within(now.since(since));
                 }
                 if std::mem::take(&mut self.failures) > 0 {
                     effects.push(Effect::NoteUp);
@@ -323,30 +311,6 @@ impl Core {
         }
     }
 
-    /// How many waiting copies are worth a connection.
-    fn copies_per_connection(&self) -> usize {
-        match self.service {
-            Some(service) if service > SLOW => {
-                (COPIES_WAIT.as_micros() / service.as_micros()).max(1) as usize
-            }
-            _ => COPIES_PER_CONNECTION,
-        }
-    }
-
-    /// What the clock shows: how fast sessions take copies, and how many more sessions that is worth.
-    fn connections_by_wait(&mut self, now: Timestamp, lane: LaneState, busy: usize) -> usize {
-        let fetched = lane.fetched - std::mem::replace(&mut self.fetched, lane.fetched);
-        let time = now.since(std::mem::replace(&mut self.ticked, now));
-        if let (Some(taken), true) = (u32::try_from(fetched).ok().filter(|taken| *taken > 0), lane.ready > 0)
-        {
-            self.service = Some(time * busy as u32 / taken);
-        }
-        // the lane is full, and there is more: what waits here does not show it
-        let is_behind = !self.waiting.is_empty() && self.service.is_some_and(|service| service > SLOW);
-        let is_slow = lane.ready as u64 > fetched || is_behind;
-        if is_slow { self.sessions.max(1).min(lane.ready) } else { 0 }
-    }
-
     /// Gives credits in turn, and opens connections for what waits.
     fn serve(&mut self, now: Timestamp, lane: LaneState, ticked: bool, effects: &mut Vec<Effect>) {
         if self.down_until.is_some() {
@@ -375,14 +339,12 @@ impl Core {
         }
         // a path that failed is tried with one connection first
         let allowed = if self.failures > 0 || self.up == 0 { 1 } else { self.window.size() };
-        // a new connection costs more than a short wait for one that is busy; but where more waits than
-        // was fetched since the clock last ticked, those there are, are slow: twice as many, then
         let busy = self.sessions - lane.idle_sessions.min(self.sessions);
-        let by_wait = if ticked { self.connections_by_wait(now, lane, busy) } else { 0 };
-        let by_load = lane.ready.div_ceil(self.copies_per_connection()).saturating_sub(busy);
+        let wanted =
+            self.demand.connections(now, lane, (self.sessions, busy), !self.waiting.is_empty(), ticked);
         // more connections do not make more time
         let is_enough = lane.pacing > 0 || lane.slot_in > SLOT_NEAR;
-        let wanted = if is_enough { 0 } else { by_load.max(by_wait).saturating_sub(lane.idle_sessions) };
+        let wanted = if is_enough { 0 } else { wanted };
         let more = wanted.min(allowed.saturating_sub(self.sessions));
         if more > 0 {
             if self.sessions == 0 {

@@ -2,6 +2,7 @@
 
 mod actor;
 mod core;
+mod demand;
 mod rate;
 mod window;
 

@@ -1,0 +1,139 @@
+//! How an attempt ends: judged, counted, logged, and handed to the store before anybody hears of it.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::Deps;
+#[cfg(test)]
+use super::faults;
+use super::meters::{self, Meters};
+use super::settle::{self, Attempt, Circumstances, settle};
+use crate::mail::{EnhancedStatus, Outcome, Reply};
+use crate::queue::{self, Leased, Queued};
+use crate::store::{Batch, Haste, StoreError};
+
+/// Takes a damaged copy out of the line: it cannot be sent, and must not be lost from sight.
+pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError) {
+    tracing::error!(event = "held", reason = "damaged", id = %leased.queued.envelope.id, error = %error);
+    let mut batch = Batch::new();
+    queue::hold(&mut batch, &leased.queued, "damaged");
+    submit(deps, batch, leased, Vec::new()).await;
+}
+
+/// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
+pub(super) async fn conclude(
+    deps: &Deps,
+    meters: &Meters,
+    leased: Leased,
+    verdicts: &[Reply],
+    remote: Option<&str>,
+    content: Option<&[u8]>,
+) {
+    let circumstances = circumstances(deps);
+    let withheld = heed_breaker(deps, &leased.queued, verdicts, remote);
+    let attempt = Attempt { queued: &leased.queued, verdicts, remote, content, withheld: &withheld };
+    let settlement = settle(&attempt, &circumstances);
+    #[cfg(test)]
+    if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
+        return;
+    }
+    let waited = circumstances.now.since(leased.queued.envelope.arrived);
+    for (outcome, reply) in &settlement.outcomes {
+        tell(meters, outcome, reply, remote.unwrap_or("none"), waited, settlement.next_due);
+    }
+    let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
+    submit(deps, settlement.batch, leased, outcomes).await;
+}
+
+/// Tells the sender of a copy that it takes long.
+pub(super) async fn tell_delay(deps: &Deps, leased: Leased, verdicts: &[Reply], content: Option<&[u8]>) {
+    let attempt = Attempt { queued: &leased.queued, verdicts, remote: None, content, withheld: &[] };
+    let batch = settle::tell_delay(&attempt, &circumstances(deps));
+    tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
+    submit(deps, batch, leased, Vec::new()).await;
+}
+
+/// What the judge has to know now.
+pub(super) fn circumstances(deps: &Deps) -> Circumstances<'_> {
+    let now = deps.clock.now();
+    Circumstances {
+        now,
+        hostname: &deps.settings.hostname,
+        retry: &deps.settings.retry,
+        expire_after: deps.settings.expire_after,
+        delay_notice_after: deps.settings.delay_notice_after,
+        clock_is_sound: !deps.clock.has_jumped(),
+        report_id: deps.ids.next(now),
+        notice_id: deps.ids.next(now),
+        dice: fastrand::u64(..),
+    }
+}
+
+/// Counts what a server said; gives the refusals among it that are not believed now.
+fn heed_breaker(deps: &Deps, queued: &Queued, verdicts: &[Reply], remote: Option<&str>) -> Vec<Reply> {
+    let (Some(_), Some(domain)) = (remote, queued.domain()) else { return Vec::new() };
+    let mut breaker = deps.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    let switched = breaker.note(deps.clock.now(), domain, verdicts);
+    let withheld = verdicts.iter().filter(|reply| breaker.withholds(reply)).cloned().collect();
+    drop(breaker);
+    if let Some(switched) = switched {
+        meters::breaker(switched.is_open);
+        let (kind, domain) = (format!("{:?}", switched.kind), domain.as_str());
+        if switched.is_open {
+            tracing::error!(event = "breaker_open", kind, domain, reply = %verdicts[0]);
+        } else {
+            tracing::info!(event = "breaker_closed", kind);
+        }
+    }
+    withheld
+}
+
+async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome>) {
+    let sink = deps.outcomes.clone();
+    let id = leased.queued.envelope.id;
+    let done = Box::new(move |result: Result<u64, StoreError>| match result {
+        Ok(_) => {
+            outcomes.iter().for_each(|outcome| sink(outcome));
+            drop(leased);
+        }
+        Err(error) => {
+            // the store is closed, or a row does not read: the attempt will be repeated
+            tracing::error!(event = "not_settled", id = %leased.queued.envelope.id, error = %error);
+        }
+    });
+    if let Err(error) = deps.store.submit(batch, Haste::Soon, done).await {
+        tracing::error!(event = "not_settled", id = %id, error = %error);
+    }
+}
+
+fn tell(
+    meters: &Meters,
+    outcome: &Outcome,
+    reply: &Reply,
+    remote: &str,
+    waited: Duration,
+    next_due: Option<crate::clock::Timestamp>,
+) {
+    let delay = waited.as_secs_f64();
+    match outcome {
+        Outcome::Delivered { id, recipient } => {
+            meters.delivered.increment(1);
+            meters.delivery_seconds.record(delay);
+            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, delay, reply = %reply);
+        }
+        Outcome::Deferred { id, recipient } => {
+            meters.deferred.increment(1);
+            let next = next_due.map_or(0, crate::clock::Timestamp::as_secs);
+            tracing::info!(event = "deferred", id = %id, to = %recipient, remote, delay, next, reply = %reply);
+        }
+        Outcome::Bounced { id, recipient } => {
+            meters.bounced.increment(1);
+            tracing::info!(event = "bounced", id = %id, to = %recipient, remote, delay, reply = %reply);
+        }
+    }
+}
+
+/// What an attempt is told that never reached a server.
+pub(super) fn unreached(code: u16, (class, subject, detail): (u8, u16, u16), text: String) -> Reply {
+    Reply::new(code, EnhancedStatus::new(class, subject, detail), text)
+}
