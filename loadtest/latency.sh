@@ -103,6 +103,7 @@ main() {
     --raw-sync "$WORK" >"$WORK/load.json" 2>"$WORK/load.log" || die "the load failed"
   wait "$SINK_PID" || die "not all of it arrived"
   SINK_PID=
+  relay_end TERM
   join <(sort "$WORK/sent") <(sort "$WORK/arrived") | awk '{ printf "%.6f\n", ($3 - $2) / 1e6 }' |
     sort -g >"$WORK/times"
   [[ $(wc -l <"$WORK/times") == "$messages" ]] || die "some messages have no time"

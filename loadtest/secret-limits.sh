@@ -140,7 +140,7 @@ judge() {
     $1 == from { received = $2; refused = $3 }
     $1 == to {
       received = $2 - received; refused = $3 - refused
-      printf "%.2f %.4f\n", received / (to - from), refused / (received + refused)
+      printf "%.2f %.4f\n", received / (to - from), received + refused ? refused / (received + refused) : 0
       exit
     }' "$RUN/timeline")
   [[ $figures ]] || die "it was over before second $TO_S"

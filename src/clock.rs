@@ -5,8 +5,8 @@
 //! carry a [`Clock`] and ask it once per event.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in wall time, in whole milliseconds since the Unix epoch.
@@ -60,7 +60,7 @@ pub enum Clock {
     System,
     /// The machine's clocks, watched against the time since the machine was started: wall time does not
     /// go back by more than an hour.
-    Watched(Anchor),
+    Watched(Watch),
     /// Wall time that moves only when [`ManualClock::advance`] says so.
     Manual(ManualClock),
     /// The asynchronous runtime's time, which a test may pause.
@@ -70,10 +70,48 @@ pub enum Clock {
 
 /// A clock that is set by more than this has jumped.
 const JUMP: Duration = Duration::from_secs(3600);
+/// A clock that has jumped is believed again after this: somebody had the time to put it right.
+const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
+
+/// Wall time as it is watched. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Mutex<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    anchor: Anchor,
+    /// Since when, after the machine's start, it is known to have jumped.
+    jumped: Option<Duration>,
+}
+
+impl Watch {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn now(&self, wall: Timestamp, boot: Duration) -> Timestamp {
+        self.anchor.steady(wall, boot)
+    }
+
+    fn has_jumped(&mut self, wall: Timestamp, boot: Duration) -> bool {
+        if !self.anchor.has_jumped(wall, boot) {
+            self.jumped = None;
+            return false;
+        }
+        let since = *self.jumped.get_or_insert(boot);
+        if boot.saturating_sub(since) < BELIEVED_AFTER {
+            return true;
+        }
+        (self.anchor, self.jumped) = (Anchor { wall, boot }, None);
+        false
+    }
+}
 
 /// Wall time and the time since the machine was started, at one moment. Sleep counts in both.
 #[derive(Clone, Copy, Debug)]
-pub struct Anchor {
+struct Anchor {
     wall: Timestamp,
     boot: Duration,
 }
@@ -110,14 +148,15 @@ fn since_boot() -> Duration {
 impl Clock {
     /// The machine's clocks, watched from now on.
     pub fn watched() -> Self {
-        Clock::Watched(Anchor { wall: wall_time(), boot: since_boot() })
+        let anchor = Anchor { wall: wall_time(), boot: since_boot() };
+        Clock::Watched(Watch(Arc::new(Mutex::new(Watched { anchor, jumped: None }))))
     }
 
-    /// Whether wall time was set by more than an hour since this clock was made: what it says of ages and
-    /// lifetimes is not to be believed.
+    /// Whether wall time was set by more than an hour within a day: what it says of ages and lifetimes is not
+    /// to be believed.
     pub fn has_jumped(&self) -> bool {
         match self {
-            Clock::Watched(anchor) => anchor.has_jumped(wall_time(), since_boot()),
+            Clock::Watched(watch) => watch.watched().has_jumped(wall_time(), since_boot()),
             #[cfg(test)]
             Clock::Runtime(runtime) => runtime.has_jumped(),
             _ => false,
@@ -128,7 +167,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Clock::System => wall_time(),
-            Clock::Watched(anchor) => anchor.steady(wall_time(), since_boot()),
+            Clock::Watched(watch) => watch.watched().now(wall_time(), since_boot()),
             Clock::Manual(manual) => manual.now(),
             #[cfg(test)]
             Clock::Runtime(runtime) => runtime.now(),
@@ -230,6 +269,12 @@ mod tests {
             assert_eq!(anchor.steady(at(wall), minutes(boot)), at(shows), "{wall}");
         }
         assert!(!Clock::watched().has_jumped());
+        // and a day later it is believed
+        let mut watched = Watched { anchor, jumped: None };
+        assert!(watched.has_jumped(at(20_030), minutes(35)));
+        assert!(watched.has_jumped(at(20_030 + 1439), minutes(35 + 1439)));
+        assert!(!watched.has_jumped(at(20_030 + 1441), minutes(35 + 1441)));
+        assert_eq!(watched.now(at(21_471), minutes(35 + 1441)), at(21_471));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::clock::Timestamp;
-use crate::mail::{Address, Domain, MessageId, Reply, rfc5322_date};
+use crate::mail::{Address, Domain, EnhancedStatus, MessageId, Reply, Severity, rfc5322_date};
 
 /// A report's text lines stay below this.
 const LINE_MAX_CHARACTERS: usize = 72;
@@ -68,6 +68,18 @@ impl Action {
                 "Your message could not be delivered to the recipients below yet. It is\r\n\
                  tried again, and you need do nothing.\r\n"
             }
+        }
+    }
+
+    /// What waits has not failed for good, whatever was said (RFC 3464 2.3.4).
+    fn status(self, reply: &Reply) -> EnhancedStatus {
+        let class = match (self, reply.severity()) {
+            (Action::Failed, Severity::Permanent | Severity::Success) => 5,
+            (Action::Delayed(_), _) | (_, Severity::Transient) => 4,
+        };
+        match reply.enhanced {
+            Some(status) if matches!(status.class, 4 | 5) => EnhancedStatus { class, ..status },
+            _ => EnhancedStatus::new(class, 0, 0),
         }
     }
 
@@ -165,10 +177,7 @@ fn write_status(out: &mut String, report: &Report<'_>, action: Action, failures:
         report.hostname, report.original
     );
     for Failure { recipient, reply, remote } in failures {
-        let status = match reply.enhanced {
-            Some(enhanced) if enhanced.class == 5 || enhanced.class == 4 => enhanced.to_string(),
-            _ => "5.0.0".into(),
-        };
+        let status = action.status(reply);
         let _ = write!(
             out,
             "\r\nFinal-Recipient: rfc822; {recipient}\r\n{}Status: {status}\r\n",
@@ -201,7 +210,6 @@ fn header_end(message: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::EnhancedStatus;
 
     fn example(reply: Reply, header: &[u8]) -> String {
         let (hostname, to) =
@@ -246,7 +254,7 @@ mod tests {
         let (id, original) = (MessageId::from_u64(2), MessageId::from_u64(1));
         let report =
             Report { hostname: &hostname, id, to: &to, now: arrived, arrived, original, header: None };
-        let reply = Reply::new(451, EnhancedStatus::new(4, 2, 0), "come again");
+        let reply = Reply::new(550, EnhancedStatus::new(5, 2, 0), "withheld");
         let recipient = Address::parse("x@y.example").expect("address");
         let failure = Failure { recipient, reply, remote: None };
         let notice = String::from_utf8(compose(&report, Action::Delayed(until), &[failure])).expect("UTF-8");

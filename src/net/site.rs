@@ -79,7 +79,8 @@ pub enum RouteError {
 impl RouteError {
     /// Whether it is a property of the domain, not of the moment.
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, RouteError::Dns(_) | RouteError::Doubted)
+        // filters answer with such addresses in place of what they hide: that may pass as well
+        !matches!(self, RouteError::Dns(_) | RouteError::Doubted | RouteError::NoUsableAddress)
     }
 }
 

@@ -45,6 +45,7 @@ metrics! {
     gauge REMOTE_CONNECTIONS_OPEN = "barid_outbound_connections_open", "Connections to remote servers open now.";
     gauge QUEUED = "barid_queued_messages", "Messages in the queue.";
     gauge RESOLVER_DOUBTED = "barid_resolver_doubted", "1 while the DNS denies everything, so that nothing is bounced for a name that does not exist.";
+    gauge CLOCK_JUMPED = "barid_clock_jumped", "1 while wall time is not believed because it was set by more than an hour: nothing is given up for its age.";
     gauge BREAKERS_OPEN = "barid_breakers_open", "Kinds of refusal that come from so many domains at once that they are not believed.";
     gauge DOMAINS_ACTIVE = "barid_domains_active", "Domain actors alive.";
     gauge PATHS_ACTIVE = "barid_paths_active", "Path actors alive.";

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::mail::{Domain, Reply, Severity};
+use crate::mail::{Domain, EnhancedStatus, Reply, Severity};
 
 /// Verdicts count for this long, and for as long again until the next time that they are sorted out.
 const COUNTS_FOR: Duration = Duration::from_secs(300);
@@ -48,10 +48,18 @@ struct Heard {
 }
 
 impl Heard {
-    fn insert(&mut self, domain: u64) {
-        if self.now.len() < DOMAINS_COUNTED && self.now.insert(domain) && !self.before.contains(&domain) {
-            self.count += 1;
+    /// Whether it is counted.
+    fn insert(&mut self, domain: u64) -> bool {
+        if self.now.contains(&domain) {
+            return true;
         }
+        let is_known = self.before.contains(&domain);
+        if self.now.len() >= DOMAINS_COUNTED {
+            return is_known;
+        }
+        self.now.insert(domain);
+        self.count += usize::from(!is_known);
+        true
     }
 
     fn turn(&mut self) {
@@ -70,11 +78,16 @@ pub struct Breaker {
     open: BTreeSet<Kind>,
 }
 
-/// Subjects 1 and 2 are addresses and mailboxes (RFC 3463 3.2, 3.3); a plain 550 to 553 is nearly always one.
+/// Subjects 1 and 2 are addresses and mailboxes; 1.7 and 1.8 are the sender's (RFC 3463 3.2, 3.3).
+fn is_of_recipient(status: EnhancedStatus) -> bool {
+    matches!((status.subject, status.detail), (2, _) | (1, 0..=6 | 9..))
+}
+
+/// A plain 550 to 553 is nearly always about the recipient.
 fn kind(reply: &Reply) -> Option<Kind> {
     match reply.enhanced {
         _ if reply.severity() != Severity::Permanent => None,
-        Some(status) if matches!(status.subject, 1 | 2) => None,
+        Some(status) if is_of_recipient(status) => None,
         Some(status) => Some(Kind::Enhanced(status.subject, status.detail)),
         None if (550..=553).contains(&reply.code) => None,
         None => Some(Kind::Plain(reply.code)),
@@ -88,8 +101,8 @@ impl Breaker {
         let domain = fnv(domain.as_str());
         let mut refused = None;
         for reply in verdicts.iter().filter(|reply| reply.severity() != Severity::Transient) {
-            self.all.insert(domain);
-            let Some(kind) = kind(reply) else { continue };
+            // beyond those counted, a refusal must not count either: the share would be too large
+            let (true, Some(kind)) = (self.all.insert(domain), kind(reply)) else { continue };
             if self.refused.len() < KINDS_COUNTED || self.refused.contains_key(&kind) {
                 self.refused.entry(kind).or_default().insert(domain);
             }
@@ -143,7 +156,6 @@ mod tests {
     use std::slice::from_ref;
 
     use super::*;
-    use crate::mail::EnhancedStatus;
 
     fn domain(number: u64) -> Domain {
         Domain::parse(&format!("d{number}.example")).expect("a domain")

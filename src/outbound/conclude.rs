@@ -63,6 +63,7 @@ pub(super) fn circumstances(deps: &Deps) -> Circumstances<'_> {
         expire_after: deps.settings.expire_after,
         delay_notice_after: deps.settings.delay_notice_after,
         clock_is_sound: !deps.clock.has_jumped(),
+        orders: deps.orders.now(),
         report_id: deps.ids.next(now),
         notice_id: deps.ids.next(now),
         dice: fastrand::u64(..),

@@ -105,7 +105,6 @@ impl Connection {
                 return Err(network_reply(1, format!("connecting to {address}: {why}")));
             }
         };
-        deps.hosts.note_alive(address);
         let mut connection = Connection {
             stream,
             client: Client::new(deps.settings.hostname.as_str()),
@@ -116,10 +115,21 @@ impl Connection {
             transactions: 0,
         };
         match connection.next_event(REPLY_TIMEOUT).await {
-            Ok(ClientEvent::Ready) => Ok(connection),
+            Ok(ClientEvent::Ready) => {
+                deps.hosts.note_alive(address);
+                connection.client.note_surplus(&connection.input);
+                if connection.is_usable() {
+                    Ok(connection)
+                } else {
+                    Err(network_reply(5, "the server said more than it was asked".into()))
+                }
+            }
             Ok(ClientEvent::Closing(reply)) => Err(reply),
             Ok(_) => Err(network_reply(5, "the session began with a verdict".into())),
-            Err(error) => Err(network_reply(2, format!("greeting: {error}"))),
+            Err(error) => {
+                deps.hosts.note_dead(deps.clock.now(), address);
+                Err(network_reply(2, format!("greeting: {error}")))
+            }
         }
     }
 
@@ -199,6 +209,10 @@ impl Connection {
                     } else {
                         Transacted::Verdicts(verdicts)
                     };
+                }
+                // a reply to nothing would be taken for that to the content
+                Ok(ClientEvent::SendChunk) if !self.input.is_empty() => {
+                    return self.lost(&io::ErrorKind::InvalidData.into());
                 }
                 Ok(event @ (ClientEvent::SendContent | ClientEvent::SendChunk)) => {
                     heard = true;

@@ -49,7 +49,8 @@ impl Doubt {
 /// The way to a domain, where a denial is believed only with proof.
 pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
     match route::resolve(deps, &*deps.resolver, domain).await {
-        Err(RouteError::NoSuchDomain) => confirm(deps, domain).await,
+        // that we are the best host may rest on a better one's denial
+        Err(RouteError::NoSuchDomain | RouteError::LoopsBack) => confirm(deps, domain).await,
         decided => decided,
     }
 }
@@ -61,7 +62,7 @@ async fn confirm(deps: &Deps, domain: &Domain) -> Result<Route, RouteError> {
     }
     let again = route::resolve(deps, deps.resolver.uncached(), domain).await;
     // what failed between the two would have denied the name as well
-    let is_denied = matches!(again, Err(RouteError::NoSuchDomain));
+    let is_denied = matches!(again, Err(RouteError::NoSuchDomain | RouteError::LoopsBack));
     if is_denied && !deps.resolver.answers_above(domain).await {
         deps.doubt.note(true, domain);
         return Err(RouteError::Doubted);

@@ -41,6 +41,8 @@ struct Kept {
 struct State {
     /// Those kept for longest first.
     kept: VecDeque<Kept>,
+    /// Whether none is kept any more.
+    is_closed: bool,
     dead: BTreeMap<SocketAddr, Timestamp>,
 }
 
@@ -55,7 +57,13 @@ impl Hosts {
 
     /// Keeps a connection for whoever wants one to its host next.
     pub(super) fn keep(&self, now: Timestamp, connection: Connection, place: Place) {
-        self.state().kept.push_back(Kept { connection, place, since: now });
+        let kept = Kept { connection, place, since: now };
+        let mut state = self.state();
+        if !state.is_closed {
+            return state.kept.push_back(kept);
+        }
+        drop(state);
+        kept.close();
     }
 
     /// A connection to one of these addresses, if one is kept; the best address first, and to that the
@@ -121,9 +129,12 @@ impl Hosts {
         given_up.map(Kept::close).is_some()
     }
 
-    /// Closes all connections that are kept.
+    /// Closes all connections that are kept, and keeps no more.
     pub(super) fn close_all(&self) {
-        let kept = std::mem::take(&mut self.state().kept);
+        let mut state = self.state();
+        state.is_closed = true;
+        let kept = std::mem::take(&mut state.kept);
+        drop(state);
         kept.into_iter().for_each(Kept::close);
     }
 

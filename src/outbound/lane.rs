@@ -25,6 +25,8 @@ const URGENT_PLACES: usize = 8;
 pub(super) struct Work {
     pub(super) leased: Leased,
     pub(super) credit: Credit,
+    /// How often it came back because a connection was dead before it.
+    pub(super) comebacks: u8,
 }
 
 impl Work {

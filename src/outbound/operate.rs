@@ -3,7 +3,7 @@
 use actix::{AsyncContext, Handler, Message, ResponseFuture};
 
 use super::manager::Outbound;
-use super::rest;
+use super::{Deps, rest};
 use crate::queue::{Kind, ORDERS_MAX, Order, Target};
 use crate::store::{Batch, Haste, StoreError};
 
@@ -37,6 +37,58 @@ pub enum OperateError {
 #[rtype(result = "()")]
 struct OrdersChanged;
 
+/// Orders that were over have been ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct OrdersEnded;
+
+async fn give(deps: &Deps, order: Order) -> Result<(), OperateError> {
+    let orders = deps.orders.now();
+    if orders.holds(&order).is_none() && orders.iter().count() >= ORDERS_MAX {
+        return Err(OperateError::TooMany);
+    }
+    let mut batch = Batch::new();
+    order.write(&mut batch);
+    deps.store.commit_with(batch, Haste::Now).await?;
+    tracing::info!(event = "ordered", order = ?order);
+    deps.orders.change(|orders| orders.insert(order));
+    Ok(())
+}
+
+/// The row goes first, with the one that follows it; then whoever kept silent under it is woken.
+async fn lift(deps: &Deps, order: Order) -> Result<(), StoreError> {
+    let sequel = order.sequel(deps.clock.now());
+    if let Some(sequel) = &sequel {
+        let mut batch = Batch::new();
+        sequel.write(&mut batch);
+        deps.store.commit_with(batch, Haste::Now).await?;
+    }
+    rest::lift_all(deps, &order.destination()).await?;
+    tracing::info!(event = "lifted", order = ?order);
+    sequel.into_iter().for_each(|sequel| deps.orders.change(|orders| orders.insert(sequel)));
+    Ok(())
+}
+
+/// Takes an order out and lifts it; puts it back where that fails.
+async fn take_out(deps: &Deps, kind: Kind, target: &Target) -> Result<bool, StoreError> {
+    let Some(order) = deps.orders.change(|orders| orders.remove(kind, target)) else { return Ok(false) };
+    let lifted = lift(deps, order.clone()).await;
+    if lifted.is_err() {
+        deps.orders.change(|orders| orders.insert(order));
+    }
+    lifted.map(|()| true)
+}
+
+/// Ends orders that have come to their end.
+pub(super) async fn end(deps: &Deps, over: Vec<Order>) {
+    for order in over {
+        if let Err(error) = take_out(deps, order.kind, &order.target).await {
+            // tried again at the next beat
+            tracing::error!(event = "order_not_ended", order = ?order, error = %error);
+        }
+    }
+}
+
 impl Handler<Operate> for Outbound {
     type Result = ResponseFuture<Result<(), OperateError>>;
 
@@ -44,14 +96,7 @@ impl Handler<Operate> for Outbound {
         self.deps().faults.reach("manager", &"Operate");
         let (deps, me) = (self.deps(), context.address());
         Box::pin(async move {
-            if deps.orders.now().iter().count() >= ORDERS_MAX {
-                return Err(OperateError::TooMany);
-            }
-            let mut batch = Batch::new();
-            order.write(&mut batch);
-            deps.store.commit_with(batch, Haste::Now).await?;
-            tracing::info!(event = "ordered", order = ?order);
-            deps.orders.change(|orders| orders.insert(order));
+            give(&deps, order).await?;
             me.do_send(OrdersChanged);
             Ok(())
         })
@@ -65,15 +110,9 @@ impl Handler<Lift> for Outbound {
         self.deps().faults.reach("manager", &"Lift");
         let (deps, me) = (self.deps(), context.address());
         Box::pin(async move {
-            let Some(order) = deps.orders.change(|orders| orders.remove(lift.kind, &lift.target)) else {
-                return Ok(false);
-            };
-            tracing::info!(event = "lifted", order = ?order);
-            // the row goes first, then whoever kept silent under it is woken
-            let lifted = rest::lift_all(&deps, &order.destination()).await;
+            let lifted = take_out(&deps, lift.kind, &lift.target).await;
             me.do_send(OrdersChanged);
-            lifted?;
-            Ok(true)
+            Ok(lifted?)
         })
     }
 }
@@ -83,5 +122,13 @@ impl Handler<OrdersChanged> for Outbound {
 
     fn handle(&mut self, _: OrdersChanged, context: &mut Self::Context) {
         self.reconsider(context);
+    }
+}
+
+impl Handler<OrdersEnded> for Outbound {
+    type Result = ();
+
+    fn handle(&mut self, _: OrdersEnded, context: &mut Self::Context) {
+        self.orders_ended(context);
     }
 }

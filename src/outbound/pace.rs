@@ -1,5 +1,6 @@
 //! Spreads messages over time, so that no more go in a second than may.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const INTERVAL_MAX: Duration = Duration::from_secs(30 * 86_400);
 #[derive(Debug)]
 pub(super) struct Pace {
     slots: Mutex<Slots>,
+    /// How many wait for a slot.
+    waiting: AtomicU32,
     /// Whoever holds it has the next slot.
     turn: tokio::sync::Mutex<()>,
 }
@@ -30,7 +33,7 @@ impl Pace {
     /// So many slots a second; no limit where none is named.
     pub(super) fn new(per_second: Option<f64>) -> Self {
         let slots = Slots { interval: per_second.map(interval), next: Instant::now() };
-        Pace { slots: Mutex::new(slots), turn: tokio::sync::Mutex::default() }
+        Pace { slots: Mutex::new(slots), waiting: AtomicU32::new(0), turn: tokio::sync::Mutex::default() }
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -49,13 +52,12 @@ impl Pace {
         self.slots().interval.is_some()
     }
 
-    /// How long until the next slot, if nobody else takes it.
+    /// How long until the next slot that nobody waits for yet.
     pub(super) fn wait(&self) -> Duration {
         let slots = self.slots();
-        match slots.interval {
-            Some(_) => slots.next.saturating_duration_since(Instant::now()),
-            None => Duration::ZERO,
-        }
+        let Some(interval) = slots.interval else { return Duration::ZERO };
+        let others = interval.saturating_mul(self.waiting.load(Ordering::SeqCst));
+        slots.next.saturating_duration_since(Instant::now()).saturating_add(others)
     }
 
     /// Takes a slot now, or says how long until there is one.
@@ -78,6 +80,7 @@ impl Pace {
         if !self.is_limited() {
             return true;
         }
+        let _counted = Waiting::enter(&self.waiting);
         let in_turn = async {
             let _turn = self.turn.lock().await;
             while let Err(wait) = self.take() {
@@ -85,6 +88,22 @@ impl Pace {
             }
         };
         timeout(patience, in_turn).await.is_ok()
+    }
+}
+
+/// Counts who waits, also where that is given up.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -55,7 +55,10 @@ impl<T> Ready<T> {
     /// Puts an item back to be its client's next.
     pub(super) fn push_front(&mut self, class: Class, client: &ClientName, octets: u64, item: T) {
         self.len += 1;
-        self.classes[class as usize].line(client).items.push_front((item, octets));
+        let line = self.classes[class as usize].line(client);
+        // it had its turn for nothing
+        line.served_octets = line.served_octets.saturating_sub(octets.max(COST_MIN_OCTETS));
+        line.items.push_front((item, octets));
     }
 
     /// The next item.

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Deps;
-use super::conclude::{conclude, hold_damaged, unreached};
+#[cfg(test)]
+use super::conclude::unreached;
+use super::conclude::{conclude, hold_damaged};
 use super::connection::{Age, Connection, Transacted};
 #[cfg(test)]
 use super::faults;
@@ -25,6 +27,8 @@ use crate::store::{BodyReader, StoreError};
 /// A session without work waits for so long, then leaves its connection to others.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// A copy that so many connections died before is tried for good with the next.
+const COMEBACKS_MAX: u8 = 2;
 /// After so many messages it is looked whether others wait for the connection's place.
 const TURN: u32 = 100;
 
@@ -145,19 +149,32 @@ async fn next_work(lane: &Lane) -> Option<(Work, bool)> {
 }
 
 /// Waits until a copy may go, and gives the one that is first then.
-async fn in_time(deps: &Deps, route: &Route, lane: &Lane, work: Work) -> Option<Work> {
+async fn in_time(deps: &Deps, route: &Route, (lane, place): (&Lane, &Place), work: Work) -> Option<Work> {
     let of_provider = route.provider.as_ref().map(|provider| &provider.pace);
     let is_limited = |pace: &&Pace| pace.is_limited();
     if !lane.pace.is_limited() && !of_provider.as_ref().is_some_and(is_limited) {
         return Some(work);
     }
+    // who has to wait for time does not keep a place that others could use
+    if lane.pace.wait() > LINGER && place.is_wanted(deps) {
+        lane.push_front(work);
+        return None;
+    }
     let patience = deps.settings.idle_timeout;
     let waiting = lane.wait_for_time();
-    let is_in_time = lane.pace.slot(patience).await
-        && match of_provider {
-            Some(pace) => pace.slot(patience).await,
-            None => true,
-        };
+    let slot = async {
+        lane.pace.slot(patience).await
+            && match of_provider {
+                Some(pace) => pace.slot(patience).await,
+                None => true,
+            }
+    };
+    let is_in_time = tokio::select! {
+        // in this order: see above
+        biased;
+        () = lane.closed() => false,
+        is_in_time = slot => is_in_time,
+    };
     drop(waiting);
     if is_in_time {
         return Some(lane.exchange(work));
@@ -178,20 +195,22 @@ impl Session<'_> {
         let mut is_first = true;
         while connection.is_usable() && connection.transactions() < most(self.deps, lane, connection) {
             let Some((work, waited)) = next_work(lane).await else { return true };
+            let paced_at = Instant::now();
+            let Some(work) = in_time(self.deps, route, (lane, place), work).await else { return true };
             if self.is_stopped(&work) {
                 // its lease ends, and its domain's alarm is set behind the order
                 continue;
             }
-            let paced_at = Instant::now();
-            let Some(work) = in_time(self.deps, route, lane, work).await else { return true };
             let age = match connection.transactions() {
-                _ if waited || paced_at.elapsed() >= LINGER => Age::Rested,
+                // what it is told now it is told as the first; and what came back before, for good
                 0 => Age::Fresh,
-                _ if is_first => Age::Rested,
+                _ if work.comebacks >= COMEBACKS_MAX => Age::Fresh,
+                _ if is_first || waited || paced_at.elapsed() >= LINGER => Age::Rested,
                 _ => Age::Busy,
             };
             is_first = false;
-            if age != Age::Fresh && connection.is_stale() {
+            let has_waited = age != Age::Fresh || paced_at.elapsed() >= LINGER;
+            if has_waited && connection.is_stale() {
                 lane.push_front(work);
                 return false;
             }
@@ -227,32 +246,26 @@ impl Session<'_> {
         let recipients: Vec<Address> =
             envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
         self.meters.attempts.increment(1);
-        let mut verdicts = Vec::with_capacity(recipients.len());
-        // one transaction, but for servers that name a limit (RFC 9422)
-        for some in recipients.chunks(connection.recipients_max()) {
-            let outgoing = Outgoing {
-                from: &envelope.reverse_path,
-                recipients: some,
-                size_octets: envelope.size_octets,
-                body: envelope.body,
-            };
-            let age = if verdicts.is_empty() { age } else { Age::Busy };
-            match connection.transact(outgoing, body.clone(), age).await {
-                Transacted::Verdicts(said) => verdicts.extend(said.recipients),
-                Transacted::Lost(reply) => verdicts.resize(verdicts.len() + some.len(), reply),
-                Transacted::Untouched if verdicts.is_empty() => return Some(work),
-                Transacted::Untouched => break,
-                Transacted::Damaged(error) => {
-                    self.cannot_read(work.leased, &error).await;
-                    return None;
-                }
+        // where the server names a limit, the others are served when these are settled (RFC 9422)
+        let some = &recipients[..recipients.len().min(connection.recipients_max())];
+        let outgoing = Outgoing {
+            from: &envelope.reverse_path,
+            recipients: some,
+            size_octets: envelope.size_octets,
+            body: envelope.body,
+        };
+        let verdicts = match connection.transact(outgoing, body.clone(), age).await {
+            Transacted::Verdicts(verdicts) => verdicts.recipients,
+            Transacted::Lost(reply) => vec![reply; some.len()],
+            Transacted::Untouched => {
+                work.comebacks += 1;
+                return Some(work);
             }
-            if !connection.is_usable() {
-                break;
+            Transacted::Damaged(error) => {
+                self.cannot_read(work.leased, &error).await;
+                return None;
             }
-        }
-        let not_reached = || unreached(451, (4, 4, 2), "the connection ended before this recipient".into());
-        verdicts.resize_with(recipients.len(), not_reached);
+        };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
         let is_good = verdicts.iter().all(|reply| reply.severity() == Severity::Success);

@@ -4,6 +4,7 @@
 //! that a failure owes its sender is in the same batch as the failure, so that neither is ever without
 //! the other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,13 +15,13 @@ use crate::dsn::{self, Action, Failure, Report, greylisted_for};
 use crate::mail::{
     BodyKind, ClientName, Domain, Envelope, MessageId, Outcome, Recipient, Reply, ReversePath, Severity,
 };
-use crate::queue::{self, Queued};
+use crate::queue::{self, OrderSet, Queued};
 use crate::store::{Batch, NewBody};
 
 /// What was tried, and what came of it.
 pub(super) struct Attempt<'a> {
     pub(super) queued: &'a Queued,
-    /// A reply for each recipient, in their order.
+    /// A reply for each recipient, in their order; for the first of them, where not all could be tried.
     pub(super) verdicts: &'a [Reply],
     /// The server that said so.
     pub(super) remote: Option<&'a str>,
@@ -38,6 +39,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) expire_after: Duration,
     /// After which the sender is told that it takes long; never where none is named.
     pub(super) delay_notice_after: Option<Duration>,
+    /// What operators ordered.
+    pub(super) orders: Arc<OrderSet>,
     /// Whether ages are to be believed. After a jump of the clock nothing is given up for its age.
     pub(super) clock_is_sound: bool,
     /// The ids of a report and of a notice of delay, should they be owed.
@@ -50,7 +53,13 @@ pub(super) struct Circumstances<'a> {
 impl Circumstances<'_> {
     /// Whether a copy is past its time.
     pub(super) fn is_expired(&self, queued: &Queued) -> bool {
-        self.clock_is_sound && self.now >= queued.expires
+        self.clock_is_sound && self.now >= queued.expires && !self.is_spared(queued)
+    }
+
+    /// Whether it was stopped by an operator, and is let go now.
+    fn is_spared(&self, queued: &Queued) -> bool {
+        let domain = queued.domain();
+        domain.is_some_and(|domain| self.orders.spares(domain, &queued.envelope.client, self.now))
     }
 
     /// When the sender is told that a copy takes long; nothing where they know, or nobody is to be told.
@@ -102,6 +111,19 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
         outcomes.push((outcome, reply.clone()));
     }
     let mut batch = Batch::new();
+    // those the server had no room for in one transaction follow at once, as long as that gets on
+    let untouched =
+        &queued.envelope.recipients[attempt.verdicts.len().min(queued.envelope.recipients.len())..];
+    let gets_on = outcomes.iter().any(|(outcome, _)| !matches!(outcome, Outcome::Deferred { .. }));
+    left.splice(..0, untouched.iter().cloned());
+    if gets_on && !untouched.is_empty() {
+        let envelope = Envelope { recipients: left, ..queued.envelope.clone() };
+        queue::reschedule(&mut batch, queued, envelope, given.now);
+        if !failures.is_empty() {
+            write_report(&mut batch, attempt, Action::Failed, &failures, given);
+        }
+        return Settlement { batch, outcomes, next_due: Some(given.now) };
+    }
     let is_delay_told = given.is_delay_notice_due(queued) && !put_off.is_empty();
     let next_due = write_remainder(&mut batch, queued, left, (&put_off, is_delay_told), given);
     if !failures.is_empty() {
@@ -221,9 +243,6 @@ fn planted(envelope: &Envelope) -> Envelope {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::Clock;
     use crate::mail::{Address, Class, EnhancedStatus};
@@ -315,6 +334,7 @@ mod tests {
                 expire_after: Duration::from_secs(1),
                 delay_notice_after: Some(NOTICE_AFTER),
                 clock_is_sound,
+                orders: Arc::default(),
                 report_id: MessageId::from_u64(2),
                 notice_id: MessageId::from_u64(3),
                 dice: 100,

@@ -29,7 +29,7 @@ use bytes::Bytes;
 pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
-pub use page::{Leased, Page, PageRequest, SweepPlace, earliest_due, sweep_piece};
+pub use page::{Leased, Page, PageRequest, SweepPlace, earliest_due, is_flushed, sweep_piece};
 pub use turns::Turns;
 
 use crate::clock::Timestamp;

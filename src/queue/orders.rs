@@ -2,8 +2,9 @@
 //! one for each message.
 //!
 //! A domain that is stopped is like a destination that is down: the row is a curfew, and the domain's
-//! alarm keeps silent under it. A client's mail is passed over wherever it is read. Mail that is stopped
-//! is not tried, and so does not expire.
+//! alarm keeps silent under it until the order is lifted, by hand or at its end. A client's mail is passed
+//! over wherever it is read. Mail that is stopped is not tried, and so does not expire; when it is let go,
+//! its age does not count for as long as it was stopped.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,6 +18,8 @@ use crate::store::{Batch, Reader, StoreError, curfew_key};
 
 /// Whoever is started later than this has nothing to do for an old order to try everything.
 const FLUSH_LASTS: Duration = Duration::from_secs(3600);
+/// Mail that was stopped is spared for no longer than this.
+const SPARED_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Orders there may be at once.
 pub const ORDERS_MAX: usize = 10_000;
 /// What the names of orders begin with, among those of all curfews.
@@ -42,6 +45,8 @@ pub enum Kind {
     Hold,
     /// To be tried at once, whatever else it waits for.
     Flush,
+    /// Not to be given up for its age: it was stopped for as long.
+    Spare,
 }
 
 /// An order.
@@ -58,12 +63,14 @@ pub struct Order {
 }
 
 impl Order {
-    /// An order from now on: a hold has no end, and a flush is over when everything was tried.
+    /// An order from now on: a hold has no end, and a flush is over when everything was tried. What is spared
+    /// for lack of an end is spared for nothing.
     pub fn new(kind: Kind, target: Target, now: Timestamp, until: Option<Timestamp>) -> Self {
         let until = match kind {
             Kind::Suspend => until.unwrap_or(Timestamp::MAX),
             Kind::Hold => Timestamp::MAX,
             Kind::Flush => now.after(FLUSH_LASTS),
+            Kind::Spare => until.unwrap_or(now),
         };
         Order { kind, target, since: now, until }
     }
@@ -74,6 +81,7 @@ impl Order {
             Kind::Suspend => b's',
             Kind::Hold => b'h',
             Kind::Flush => b'f',
+            Kind::Spare => b'x',
         };
         let (of, name) = match &self.target {
             Target::Everything => (b'*', ""),
@@ -90,6 +98,7 @@ impl Order {
             b's' => Kind::Suspend,
             b'h' => Kind::Hold,
             b'f' => Kind::Flush,
+            b'x' => Kind::Spare,
             _ => return None,
         };
         let target = match of {
@@ -108,6 +117,15 @@ impl Order {
 
     fn is_in_force(&self, now: Timestamp) -> bool {
         now < self.until
+    }
+
+    /// What follows when it ends: mail that was stopped is spared for as long again, up to a limit.
+    pub fn sequel(&self, now: Timestamp) -> Option<Self> {
+        if !matches!(self.kind, Kind::Suspend | Kind::Hold) {
+            return None;
+        }
+        let until = now.after(now.since(self.since).min(SPARED_MAX));
+        Some(Order::new(Kind::Spare, self.target.clone(), now, Some(until)))
     }
 }
 
@@ -143,6 +161,25 @@ impl OrderSet {
     /// Takes an order out.
     pub fn remove(&mut self, kind: Kind, target: &Target) -> Option<Order> {
         self.0.remove(&(kind, target.clone()))
+    }
+
+    /// Those that have come to their end.
+    pub fn over(&self, now: Timestamp) -> Vec<Order> {
+        self.0.values().filter(|order| !order.is_in_force(now)).cloned().collect()
+    }
+
+    /// Whether there is one for the same, to be replaced.
+    pub fn holds(&self, order: &Order) -> Option<&Order> {
+        self.0.get(&(order.kind, order.target.clone()))
+    }
+
+    /// Whether a copy is not to be given up for its age.
+    pub fn spares(&self, domain: &Domain, client: &ClientName, now: Timestamp) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let targets = [Target::Everything, Target::Domain(domain.clone()), Target::Client(client.clone())];
+        targets.iter().any(|target| self.get(Kind::Spare, target, now).is_some())
     }
 
     /// All of them.
@@ -267,14 +304,14 @@ mod tests {
     #[test]
     fn an_order_is_read_as_it_was_written() {
         for target in [Target::Everything, Target::Domain(domain("a.example")), Target::Client(client("s"))] {
-            for kind in [Kind::Suspend, Kind::Hold, Kind::Flush] {
+            for kind in [Kind::Suspend, Kind::Hold, Kind::Flush, Kind::Spare] {
                 let order = Order::new(kind, target.clone(), at(3), Some(at(8)));
                 let rest = Rest { until: order.until, since: order.since, failures: 0 };
                 assert_eq!(Order::parse(order.destination().name(), rest), Some(order));
             }
         }
         let rest = Rest { until: at(1), since: at(0), failures: 1 };
-        for name in [&b"smx.example"[..], b"o", b"ox*", b"osx", b"od"] {
+        for name in [&b"smx.example"[..], b"o", b"oy*", b"osx", b"od"] {
             assert_eq!(Order::parse(name, rest), None);
         }
     }

@@ -204,18 +204,20 @@ impl Chunk<'_> {
     }
 }
 
-/// Visits what is due for a domain and satisfies `is_wanted`, up to `copies_max` in each piece: leases it,
-/// and reads on while pieces hold any. What came later expires later: behind a piece without any there is
-/// none in the sub-line.
+/// Visits what is due for a domain, not stopped by an order, and satisfies `is_wanted`, up to `copies_max` in
+/// each piece, and leases it. What came later expires later: behind a piece without any there is seldom one in
+/// the sub-line, and it is left unless the sweep is a thorough one.
 pub fn sweep_piece(
     reader: &Reader,
     leases: &Leases,
-    (domain, now): (&Domain, Timestamp),
+    (domain, now, orders): (&Domain, Timestamp, &OrderSet),
     place: &mut SweepPlace,
     (copies_max, is_wanted): (usize, &dyn Fn(&Queued) -> bool),
 ) -> Result<Option<Page>, StoreError> {
     for line in sub_lines(reader, domain)? {
-        if place.done.contains(&line.lane) {
+        let client = keys::client_of(&line.lane);
+        let is_stopped = client.is_some_and(|client| orders.stops(domain, &client, now));
+        if is_stopped || place.done.contains(&line.lane) {
             continue;
         }
         let mut page = Page::default();
@@ -231,7 +233,7 @@ pub fn sweep_piece(
         let after = chunk.read(reader, leases, &mut page)?;
         page.leased.retain(|leased| is_wanted(&leased.queued));
         match after {
-            Some(after) if !page.leased.is_empty() => place.after = Some(after),
+            Some(after) if place.is_thorough || !page.leased.is_empty() => place.after = Some(after),
             _ => _ = place.done.insert(line.lane),
         }
         return Ok(Some(page));
@@ -242,8 +244,16 @@ pub fn sweep_piece(
 /// How far a sweep has come.
 #[derive(Clone, Debug, Default)]
 pub struct SweepPlace {
+    is_thorough: bool,
     done: BTreeSet<Box<[u8]>>,
     after: Option<Key>,
+}
+
+impl SweepPlace {
+    /// Before everything. A thorough sweep sees all that is due.
+    pub fn new(is_thorough: bool) -> Self {
+        SweepPlace { is_thorough, ..SweepPlace::default() }
+    }
 }
 
 fn earlier(known: Option<Timestamp>, due: Timestamp) -> Option<Timestamp> {
@@ -302,6 +312,22 @@ pub fn earliest_due(
         stopped.map_or(line.first_due, |until| line.first_due.max(until))
     };
     Ok(sub_lines(reader, domain)?.iter().map(due).min())
+}
+
+/// Whether mail of a domain was ordered to be tried.
+pub fn is_flushed(
+    reader: &Reader,
+    domain: &Domain,
+    (orders, now): (&OrderSet, Timestamp),
+) -> Result<bool, StoreError> {
+    if orders.flushed(domain, None, now).is_none() {
+        return Ok(false);
+    }
+    let is_meant = |line: &SubLine| {
+        let client = keys::client_of(&line.lane);
+        client.is_some_and(|client| orders.flushed(domain, Some(&client), now).is_some())
+    };
+    Ok(sub_lines(reader, domain)?.iter().any(is_meant))
 }
 
 fn is_tried_since(reader: &Reader, id: MessageId, since: Timestamp) -> Result<bool, StoreError> {

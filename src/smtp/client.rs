@@ -97,6 +97,8 @@ struct Transaction {
     data_sent: bool,
     /// Octets of the content, where it goes as a chunk.
     chunk: Option<u64>,
+    /// Whether the content went along with the commands.
+    is_together: bool,
 }
 
 /// The client's half of one session.
@@ -198,6 +200,7 @@ impl Client {
                     transaction.data_sent = true;
                     self.announce_chunk(octets);
                     self.content_sent();
+                    transaction.is_together = true;
                     flight = Flight::Together;
                 }
                 // a server that takes nobody need not be sent the content
@@ -372,6 +375,8 @@ impl Client {
 
     fn finish(&mut self, last: &Reply) -> Option<ClientEvent> {
         let transaction = self.transaction.take()?;
+        // who was sent a chunk for nobody may have taken it for commands
+        self.is_closing |= transaction.is_together && !transaction.anyone_left();
         let is_taken = last.severity() == Severity::Success && transaction.anyone_left();
         self.takes_chunks |= is_taken && transaction.chunk.is_some();
         // after a final reply to content the server has reset itself; elsewhere it waits for RSET
@@ -523,7 +528,7 @@ mod tests {
         assert_eq!(client.output(), format!("{commands}BDAT 9 LAST\r\n").as_bytes());
         let (event, _) = says(&mut client, "250 ok\r\n550 no\r\n550 no\r\n250 done\r\n");
         assert_eq!(codes(event), [550, 550], "taken for nobody is no delivery");
-        assert_eq!(client.begin(outgoing, false), Ok(Flight::Later));
+        assert!(!client.is_usable(), "the content may have been taken for commands");
     }
 
     #[test]

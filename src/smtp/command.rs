@@ -179,6 +179,9 @@ fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandError> {
         match name.to_ascii_uppercase().as_str() {
             "SIZE" => parameters.size = Some(parse_size(value)?),
             "BODY" => parameters.body = parse_body(value)?,
+            "MT-PRIORITY" if parameters.priority.is_some() => {
+                return Err(CommandError::syntax("MT-PRIORITY may be given once"));
+            }
             "MT-PRIORITY" => parameters.priority = Some(parse_priority(value)?),
             _ => return Err(CommandError::Parameter(keyword(parameter))),
         }
@@ -278,6 +281,7 @@ mod tests {
             ("MAIL FROM:<a@b.example> BODY=BINARYMIME", 501),
             ("MAIL FROM:<a@b.example> MT-PRIORITY=10", 501),
             ("MAIL FROM:<a@b.example> MT-PRIORITY=-0", 501),
+            ("MAIL FROM:<a@b.example> MT-PRIORITY=1 MT-PRIORITY=1", 501),
             ("MAIL FROM:<a@b.example> MT-PRIORITY=+1", 501),
             ("MAIL FROM:<a@b.example> AUTH=<>", 555),
             ("RCPT TO:<>", 501),

@@ -300,7 +300,9 @@ impl Desk {
             Event::Compacted(segment, outcome) => {
                 self.busy.compaction = false;
                 match outcome {
-                    Ok(octets) if !self.writer.lives(segment) => {
+                    // what was left there may have died, and the segment been freed, while it was read
+                    outcome if !self.writer.lives(segment) => {
+                        let octets = outcome.unwrap_or_default();
                         tracing::info!(event = "segment_emptied", segment, moved_octets = octets);
                     }
                     outcome => {

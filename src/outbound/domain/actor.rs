@@ -170,7 +170,7 @@ impl DomainActor {
     }
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
-        if matches!(effect, Effect::Resolve | Effect::Admit | Effect::Ask)
+        if matches!(effect, Effect::Resolve | Effect::Admit | Effect::Ask | Effect::Sweep { .. })
             && let Some(until) = self.stopped_until()
         {
             return self.happen(Event::Stopped(until), context);
@@ -272,7 +272,9 @@ impl DomainActor {
 
     /// Urgent mail came, while other mail is on its way to the path or waits for places there.
     fn look_for_urgent(&mut self, context: &mut Context<Self>) {
-        let Some(path) = self.path.as_ref().filter(|_| self.core.is_feeding()) else { return };
+        // a domain with a limit of its own reads urgent mail first, and none beside
+        let is_limited = self.sluice.is_some();
+        let Some(path) = self.path.as_ref().filter(|_| !is_limited && self.core.is_feeding()) else { return };
         if self.urgent != Urgent::No {
             return self.urgent = Urgent::CameAgain;
         }

@@ -16,6 +16,9 @@ const FAULT_REST: Duration = Duration::from_secs(5);
 /// A route is looked up again after this; the resolver's cache knows the TTL.
 const ROUTE_FRESH_FOR: Duration = Duration::from_secs(60);
 
+/// So often in a row the DNS must have failed before mail is given up for its age.
+const NAME_FAILURES_LEAST: u32 = 4;
+
 /// What happens to a domain.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -129,6 +132,8 @@ pub(super) struct Core {
     is_silent: bool,
     /// A sweep that is owed: of what is past its time, or of everything.
     sweep: Option<Option<RouteError>>,
+    /// Whether the alarm is to be set behind what the domain waits for.
+    owes_alarm: bool,
     last_active: Timestamp,
 }
 
@@ -146,6 +151,7 @@ impl Core {
             block: None,
             is_silent: false,
             sweep: None,
+            owes_alarm: false,
             last_active: now,
         }
     }
@@ -165,7 +171,10 @@ impl Core {
                 let failures = failures_before + 1;
                 let until = now.after(self.retry.rest(failures, dice));
                 self.doing = Doing::Nothing;
-                self.block(until, Blocker::Name { failures }, error.is_permanent().then_some(error));
+                let everything = error.is_permanent().then_some(error);
+                // a resolver that is not up yet is no attempt to deliver what is past its time
+                let is_tried = everything.is_some() || failures >= NAME_FAILURES_LEAST;
+                self.block(until, Blocker::Name { failures }, is_tried.then_some(everything));
             }
             Event::Credited(credits) if credits > 0 => {
                 self.doing = Doing::Paging;
@@ -177,12 +186,11 @@ impl Core {
                 self.block = Some(Block { until: now.after(FAULT_REST), by: Blocker::Fault });
             }
             Event::Stopped(until) => {
-                (self.block, self.is_silent) = (Some(Block { until, by: Blocker::Order }), false);
-                self.doing = Doing::MovingAlarm;
-                return vec![Effect::MoveAlarm(self.block)];
+                self.doing = Doing::Nothing;
+                self.block(until, Blocker::Order, None);
             }
             Event::Reconsidered => {
-                self.last_active = now;
+                (self.last_active, self.woken) = (now, true);
                 self.unblock();
             }
             Event::PathUp => {
@@ -201,7 +209,9 @@ impl Core {
                 if self.doing == Doing::Asking {
                     self.doing = Doing::Nothing;
                 }
-                self.block(until, if is_known { Blocker::Path } else { Blocker::Crowd }, None);
+                // that others wait for a session says nothing about the path
+                let sweep = is_known.then_some(None);
+                self.block(until, if is_known { Blocker::Path } else { Blocker::Crowd }, sweep);
             }
             Event::Paged { is_end, next_due } => self.paged(now, is_end, next_due),
             Event::Swept => {
@@ -213,10 +223,11 @@ impl Core {
         self.go_on(now)
     }
 
-    /// Nothing goes before `until`: what is past its time is settled now, the rest sleeps.
-    fn block(&mut self, until: Timestamp, by: Blocker, everything: Option<RouteError>) {
+    /// Nothing goes before `until`: what is past its time is settled now, where that is a verdict, and the rest
+    /// sleeps.
+    fn block(&mut self, until: Timestamp, by: Blocker, sweep: Option<Option<RouteError>>) {
         (self.block, self.is_silent) = (Some(Block { until, by }), false);
-        self.sweep = Some(everything);
+        (self.owes_alarm, self.sweep) = (sweep.is_none(), sweep);
     }
 
     fn unblock(&mut self) {
@@ -272,6 +283,10 @@ impl Core {
         if let Some(everything) = self.sweep.take() {
             self.doing = Doing::Sweeping;
             return vec![Effect::Sweep { everything }];
+        }
+        if std::mem::take(&mut self.owes_alarm) && self.block.is_some() {
+            self.doing = Doing::MovingAlarm;
+            return vec![Effect::MoveAlarm(self.block)];
         }
         if !self.more || self.block.is_some() {
             return Vec::new();
@@ -456,11 +471,15 @@ mod tests {
         let slow = RouteError::Dns(DnsError::Failed("time-out".into()));
         check(vec![
             (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (0, Event::NoRoute(slow, 0), vec![Effect::Sweep { everything: None }]),
-            (0, Event::Swept, vec![moved_alarm(15, Blocker::Name { failures: 1 })]),
+            // a resolver that is only late gives nothing up
+            (0, Event::NoRoute(slow.clone(), 0), vec![moved_alarm(15, Blocker::Name { failures: 1 })]),
             (0, Event::AlarmMoved, vec![]),
             (15, Event::Tick { crowded: false }, vec![Effect::Resolve]),
-            (15, Event::NoRoute(gone.clone(), 1), vec![Effect::Sweep { everything: Some(gone) }]),
+            (15, Event::NoRoute(slow, 3), vec![Effect::Sweep { everything: None }]),
+            (15, Event::Swept, vec![moved_alarm(135, Blocker::Name { failures: 4 })]),
+            (15, Event::AlarmMoved, vec![]),
+            (135, Event::Tick { crowded: false }, vec![Effect::Resolve]),
+            (135, Event::NoRoute(gone.clone(), 1), vec![Effect::Sweep { everything: Some(gone) }]),
         ]);
     }
 

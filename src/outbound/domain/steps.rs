@@ -24,6 +24,8 @@ use crate::store::{Batch, Haste, StoreError};
 const ADMITTED_AT_ONCE: usize = 64;
 /// How long a domain waits for its turn before it looks whether there is anything else to do.
 const ADMISSION_PATIENCE: Duration = Duration::from_secs(60);
+/// One sweep in so many is thorough: a long line takes seconds to read.
+const THOROUGH_ONE_IN: u8 = 6;
 /// Copies looked at in one piece of a sweep.
 const SWEEP_COPIES: usize = 200;
 
@@ -64,7 +66,8 @@ pub(super) async fn page(
         queue::set_aside(&mut batch, &key);
         deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await?;
     }
-    let works = page.leased.into_iter().zip(credits).map(|(leased, credit)| Work { leased, credit });
+    let works =
+        page.leased.into_iter().zip(credits).map(|(leased, credit)| Work { leased, credit, comebacks: 0 });
     let works: Vec<Work> = works.collect();
     if !works.is_empty() {
         path.do_send(Pushed(works));
@@ -79,7 +82,7 @@ pub(super) async fn sweep(
     domain: &Domain,
     everything: Option<RouteError>,
 ) -> Result<(), StoreError> {
-    let (meters, mut place) = (Meters::default(), SweepPlace::default());
+    let (meters, mut place) = (Meters::default(), SweepPlace::new(fastrand::u8(..THOROUGH_ONE_IN) == 0));
     loop {
         let (of, shared, all) = (domain.clone(), deps.clone(), everything.is_some());
         let read = deps.store.read(move |reader| {
@@ -87,7 +90,9 @@ pub(super) async fn sweep(
             let is_wanted =
                 |queued: &Queued| all || given.is_expired(queued) || given.is_delay_notice_due(queued);
             let wanted = (SWEEP_COPIES, &is_wanted as &dyn Fn(&Queued) -> bool);
-            let piece = queue::sweep_piece(reader, &shared.leases, (&of, given.now), &mut place, wanted)?;
+            let orders = shared.orders.now();
+            let of = (&of, given.now, &*orders);
+            let piece = queue::sweep_piece(reader, &shared.leases, of, &mut place, wanted)?;
             Ok((piece, place))
         });
         let (piece, gone_on) = read.await?;
@@ -137,7 +142,7 @@ pub(super) async fn move_alarm(
     site: Option<Destination>,
 ) -> Result<(), StoreError> {
     let (of, orders, now) = (domain.clone(), deps.orders.now(), deps.clock.now());
-    let stopping = orders.stopping(domain, now).map(|order| order.destination().curfew(order.until));
+    let stopping = orders.stopping(domain, now).cloned();
     let (seen, earliest) = deps
         .store
         .read(move |reader| {
@@ -158,7 +163,10 @@ pub(super) async fn move_alarm(
             Some(name.curfew(until))
         }
         Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
-        Some(Block { by: Blocker::Order, .. }) => stopping,
+        // it ends when the order is lifted, also where that is at a time that was named
+        Some(Block { by: Blocker::Order, .. }) => {
+            stopping.map(|order| order.destination().curfew(Timestamp::MAX))
+        }
         Some(Block { until, by: Blocker::Crowd | Blocker::Fault }) => {
             to = earliest.map(|due| due.max(until));
             None

@@ -19,6 +19,7 @@ use crate::outbound::Deps;
 use crate::outbound::domain::{
     DomainActor, DomainHandle, ManagerPort, PathIs, PathUp, Reconsider, StopDomain, Wake,
 };
+use crate::outbound::operate::{self, OrdersEnded};
 use crate::outbound::path::{Path, PathHandle, StopPath};
 use crate::outbound::route::Route;
 use crate::outbound::{hosts, rest};
@@ -80,6 +81,8 @@ pub struct Outbound {
     paths: BTreeMap<Site, PathHandle>,
     /// The way of a path that is being started.
     route: Option<Route>,
+    clock_has_jumped: bool,
+    is_ending_orders: bool,
     domains_active: Gauge,
     paths_active: Gauge,
     queued: Gauge,
@@ -95,6 +98,8 @@ impl Outbound {
             domains: BTreeMap::new(),
             paths: BTreeMap::new(),
             route: None,
+            clock_has_jumped: false,
+            is_ending_orders: false,
             domains_active: gauge!(names::DOMAINS_ACTIVE),
             paths_active: gauge!(names::PATHS_ACTIVE),
             queued: gauge!(names::QUEUED),
@@ -155,6 +160,45 @@ impl Outbound {
         }
     }
 
+    fn watch_clock(&mut self) {
+        let has_jumped = self.deps.clock.has_jumped();
+        if std::mem::replace(&mut self.clock_has_jumped, has_jumped) == has_jumped {
+            return;
+        }
+        gauge!(names::CLOCK_JUMPED).set(if has_jumped { 1.0 } else { 0.0 });
+        if has_jumped {
+            tracing::error!(
+                event = "clock_jumped",
+                why = "nothing is given up for its age for a day, or until it is set right"
+            );
+        } else {
+            tracing::info!(event = "clock_believed");
+        }
+    }
+
+    /// Orders that had an end come to it.
+    fn end_orders(&mut self, context: &mut Context<Self>) {
+        if self.is_ending_orders {
+            return;
+        }
+        let over = self.deps.orders.now().over(self.deps.clock.now());
+        if over.is_empty() {
+            return;
+        }
+        self.is_ending_orders = true;
+        let (deps, me) = (self.deps.clone(), context.address());
+        tokio::spawn(async move {
+            operate::end(&deps, over).await;
+            me.do_send(OrdersEnded);
+        });
+    }
+
+    /// They have, or will be looked at again.
+    pub(in crate::outbound) fn orders_ended(&mut self, context: &mut Context<Self>) {
+        self.is_ending_orders = false;
+        self.reconsider(context);
+    }
+
     /// Orders have changed: everything is looked at again.
     pub(in crate::outbound) fn reconsider(&mut self, context: &mut Context<Self>) {
         self.happen(Event::OrdersChanged, context);
@@ -201,9 +245,7 @@ fn read_page(
         }
         match queue::earliest_due(reader, &domain, (orders, now)) {
             Ok(due) => {
-                let is_due =
-                    due.is_some_and(|due| due <= now) || orders.flushed(&domain, None, now).is_some();
-                if is_due {
+                if due.is_some_and(|due| due <= now) || queue::is_flushed(reader, &domain, (orders, now))? {
                     page.due.push((domain, place));
                 } else if let Some(due) = due.filter(|due| *due < place.0) {
                     page.late.push((domain, due));
@@ -260,6 +302,8 @@ impl Handler<Happened> for Outbound {
 
     fn handle(&mut self, happened: Happened, context: &mut Self::Context) {
         self.happen(happened.0, context);
+        self.watch_clock();
+        self.end_orders(context);
         let (domains, paths) = self.core.alive();
         self.domains_active.set(domains as f64);
         self.paths_active.set(paths as f64);

@@ -244,6 +244,7 @@ impl Handler<Tick> for Path {
 
     fn handle(&mut self, tick: Tick, context: &mut Self::Context) {
         self.domains.retain(|_, (granted, _)| granted.connected());
+        self.core.forget(|domain| self.domains.contains_key(domain));
         self.happen(Event::Tick { crowded: tick.crowded }, context);
     }
 }

@@ -203,6 +203,11 @@ impl Core {
         effects
     }
 
+    /// Forgets domains that are gone: nobody has to tell them anything.
+    pub(super) fn forget(&mut self, is_there: impl Fn(&Domain) -> bool) {
+        self.fed.retain(is_there);
+    }
+
     /// Whether a session is up.
     pub(super) fn is_up(&self) -> bool {
         self.up > 0 && self.down_until.is_none()

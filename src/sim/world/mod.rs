@@ -87,7 +87,7 @@ struct World {
     lives: usize,
     /// Whether an actor has panicked in one of them.
     had_panic: bool,
-    /// Where actors are to panic besides, in each life but the last.
+    /// Where actors are to panic besides, once in each life.
     panics_at: Option<(String, u64)>,
     /// What actors have handled, and how often.
     kinds: BTreeMap<String, u64>,
@@ -194,8 +194,7 @@ impl World {
             let latest = if self.had_panic { 0 } else { self.rng.u64(1..100) };
             let anywhere = if self.lives <= CRASHES { self.rng.u64(1..400) } else { latest };
             let faults = match &self.panics_at {
-                // another one first: some messages tell of panics
-                Some((kind, at)) if !is_last => Faults::one(anywhere / 4).and_at_kind(kind, *at),
+                Some((kind, at)) if self.lives <= CRASHES => Faults::one(anywhere).and_at_kind(kind, *at),
                 Some(_) => Faults::default(),
                 None => Faults::one(anywhere),
             };
