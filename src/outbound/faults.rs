@@ -52,13 +52,17 @@ impl Faults {
         self.reached.load(Ordering::SeqCst)
     }
 
-    /// Whether the event to panic at was handled; that of a kind, where one is named.
+    /// Whether the event to panic at was handled.
     #[cfg(test)]
     pub fn has_struck(&self) -> bool {
-        match &self.panics_at_kind {
-            Some((kind, at)) => self.kinds().get(kind).is_some_and(|count| count >= at),
-            None => self.panics_at > 0 && self.reached() >= self.panics_at,
-        }
+        self.panics_at > 0 && self.reached() >= self.panics_at
+    }
+
+    /// Whether that of the kind named was.
+    #[cfg(test)]
+    pub fn has_struck_kind(&self) -> bool {
+        let at_kind = self.panics_at_kind.as_ref();
+        at_kind.is_some_and(|(kind, at)| self.kinds().get(kind).is_some_and(|count| count >= at))
     }
 
     /// An actor is about to handle an event.

@@ -87,6 +87,7 @@ struct World {
     lives: usize,
     /// Whether an actor has panicked in one of them.
     had_panic: bool,
+    had_panic_at_kind: bool,
     /// Where actors are to panic besides, once in each life.
     panics_at: Option<(String, u64)>,
     /// What actors have handled, and how often.
@@ -179,6 +180,7 @@ impl World {
             settings: settings(),
             lives: 0,
             had_panic: false,
+            had_panic_at_kind: false,
             panics_at: None,
             kinds: BTreeMap::new(),
         }
@@ -202,6 +204,7 @@ impl World {
             let end = self.live_until(is_last, Clock::Runtime(clock.clone()), faults.clone()).await;
             self.trace.count(faults.reached());
             self.had_panic |= faults.has_struck();
+            self.had_panic_at_kind |= faults.has_struck_kind();
             for (kind, count) in faults.kinds() {
                 *self.kinds.entry(kind).or_default() += count;
             }
