@@ -111,7 +111,9 @@ impl Handler<Lift> for Outbound {
         let (deps, me) = (self.deps(), context.address());
         Box::pin(async move {
             let lifted = take_out(&deps, lift.kind, &lift.target).await;
-            me.do_send(OrdersChanged);
+            if !matches!(lifted, Ok(false)) {
+                me.do_send(OrdersChanged);
+            }
             Ok(lifted?)
         })
     }

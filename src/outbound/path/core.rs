@@ -274,7 +274,8 @@ impl Core {
             self.down_until = None;
         }
         self.window.tick(now);
-        self.rate.tick(now, lane.fetched, lane.pacing > 0);
+        let is_wanted = lane.pacing > 0 || (lane.ready > 0 && !lane.slot_in.is_zero());
+        self.rate.tick(now, lane.fetched, is_wanted);
         // a page that is being read holds places
         let is_idle = self.sessions == 0 && self.waiting.is_empty() && lane.ready == 0 && lane.taken == 0;
         if is_idle {

@@ -23,8 +23,6 @@ const STEP: Duration = Duration::from_secs(1);
 const LEAST: f64 = 0.1;
 /// So far above what was refused once, the refusal means nothing any more.
 const FORGOTTEN_AT: f64 = 10.0;
-/// A rate that is not used to this share says nothing about more.
-const USED: f64 = 0.7;
 /// What went through is measured over this time, which is also the least.
 const MEASURED_OVER: Duration = Duration::from_secs(2);
 const MEASURED_LEAST: Duration = Duration::from_secs(1);
@@ -75,17 +73,16 @@ impl Rate {
         self.learned = None;
     }
 
-    /// Time passes; whether copies wait.
+    /// Time passes; whether copies wait for their time: a rate that is not used says nothing about more.
     pub(super) fn tick(&mut self, now: Timestamp, fetched: u64, is_wanted: bool) {
         self.throughput.note(now, fetched);
-        let used = self.throughput.per_second(now, fetched);
         let Some(learned) = &mut self.learned else { return };
         let since = now.since(learned.moved);
         if now.since(learned.cut) < REACTION || since < STEP {
             return;
         }
         learned.moved = now;
-        if !is_wanted || used < USED * learned.per_second {
+        if !is_wanted {
             return;
         }
         let doublings = now.since(learned.cut).as_secs_f64() / GROWTH_DOUBLES.as_secs_f64();

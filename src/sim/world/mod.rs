@@ -238,6 +238,8 @@ impl World {
                     is_healed = true;
                     self.heal(&life);
                 }
+                // a full disk may have refused it
+                (true, false) if looks.is_multiple_of(20) => self.lift_orders(&life),
                 (true, false) => {}
                 _ => self.stir(&life),
             }
@@ -413,6 +415,7 @@ impl World {
             is_down: rng.u8(..6) == 0,
             is_silent: rng.u8(..12) == 0,
             bad_greeting: if rng.u8(..4) == 0 { 400 } else { 0 },
+            sends_away: if rng.u8(..5) == 0 { 300 } else { 0 },
             breaks: if rng.u8(..3) == 0 { rarely } else { 0 },
             puts_off: if rng.u8(..3) == 0 { 500 } else { 0 },
             defers: if rng.u8(..4) == 0 { 300 } else { 0 },
@@ -448,6 +451,10 @@ impl World {
     fn heal(&self, life: &Life) {
         (0..DEAD_HOST).for_each(|host| life.network.set_temper(host, Temper::GOOD));
         life.names.heal();
+        self.lift_orders(life);
+    }
+
+    fn lift_orders(&self, life: &Life) {
         for target in targets() {
             for kind in [Kind::Suspend, Kind::Hold] {
                 life.manager.do_send(outbound::Lift { kind, target: target.clone() });

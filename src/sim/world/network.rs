@@ -33,6 +33,8 @@ pub(super) struct Temper {
     pub(super) is_silent: bool,
     /// 421 or 554 in place of the greeting.
     pub(super) bad_greeting: u32,
+    /// 421 to MAIL.
+    pub(super) sends_away: u32,
     /// The connection breaks between two commands.
     pub(super) breaks: u32,
     /// 451 to RCPT.
@@ -52,6 +54,7 @@ impl Temper {
         is_down: false,
         is_silent: false,
         bad_greeting: 0,
+        sends_away: 0,
         breaks: 0,
         puts_off: 0,
         defers: 0,
@@ -173,6 +176,13 @@ impl Network {
                 Next::Close => return stream.write_all(server.replies()).await,
                 Next::Mail(from, ..) => {
                     guest = Guest { from: letter_number(&from), ..Guest::default() };
+                    if self.happens(temper.sends_away) {
+                        if let Some(number) = guest.from {
+                            self.ledger().tried(number, None);
+                        }
+                        stream.write_all(server.replies()).await?;
+                        return stream.write_all(b"421 4.7.0 enough for now\r\n").await;
+                    }
                     server.accept();
                 }
                 Next::Rcpt(to) => match self.judge(&mut guest, &to, temper) {
