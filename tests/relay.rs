@@ -190,6 +190,19 @@ async fn mail_that_could_not_be_sent_in_time_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dns_server_that_is_dead_is_passed_over_for_the_other() {
+    let world = World::build(&[("prompt.test", prompt())]).await;
+    // bound, and never answered
+    let dead = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let variation = Variation { dns_before: dead.local_addr().ok(), ..Variation::default() };
+    let place = Place::new(&world, &variation);
+    let relay = place.start().await;
+    send(relay.smtp, &["you@prompt.test"], "by the other").await.expect("accepted");
+    eventually("the message", || world.arrived().pop()).await;
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_domain_that_does_not_exist_is_reported_at_once() {
     let world = World::build(&[("prompt.test", prompt())]).await;
     let place = Place::new(&world, &Variation::default());

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as Said, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
@@ -159,9 +159,8 @@ fn failed(error: NetError) -> DnsError {
     }
     match error {
         NetError::Timeout => DnsError::TimedOut,
-        NetError::Dns(hickory_resolver::net::DnsError::ResponseCode(ResponseCode::ServFail)) => {
-            DnsError::ServerFailed
-        }
+        NetError::Dns(Said::ResponseCode(ResponseCode::ServFail)) => DnsError::ServerFailed,
+        NetError::Dns(Said::DnssecBogus) => DnsError::Bogus,
         error => DnsError::Failed(error.to_string().into()),
     }
 }
@@ -225,5 +224,24 @@ impl Resolver for HickoryResolver {
             }
             asked.has_soa(Name::root()).await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_apart() {
+        for (error, want) in [
+            (NetError::Timeout, DnsError::TimedOut),
+            (NetError::Dns(Said::ResponseCode(ResponseCode::ServFail)), DnsError::ServerFailed),
+            (NetError::Dns(Said::DnssecBogus), DnsError::Bogus),
+        ] {
+            assert_eq!(failed(error), want);
+            assert!(!want.is_denial());
+        }
+        let refused = failed(NetError::Dns(Said::ResponseCode(ResponseCode::Refused)));
+        assert!(matches!(refused, DnsError::Failed(_)), "{refused:?}");
     }
 }

@@ -105,6 +105,8 @@ pub struct Variation {
     pub client_network: Option<&'static str>,
     /// Instead of any.
     pub sender_domains: Option<&'static str>,
+    /// A DNS server that is named before the usual one.
+    pub dns_before: Option<SocketAddr>,
     /// More lines for `[delivery]`.
     pub delivery: &'static str,
     /// More lines at the end.
@@ -124,13 +126,14 @@ impl Place {
         let mut text = String::new();
         let network = variation.client_network.unwrap_or("127.0.0.0/8");
         let domains = variation.sender_domains.unwrap_or("*");
+        let before = variation.dns_before.map_or(String::new(), |server| format!("\"{server}\", "));
         write!(
             text,
             "hostname = \"relay.test\"\ndata_dir = {:?}\n\
              [[listener]]\nrole = \"relay\"\naddress = \"127.0.0.1:0\"\n\
              [[listener]]\nrole = \"admin\"\naddress = \"127.0.0.1:0\"\n\
              [[client]]\nname = \"apps\"\nnetworks = [\"{network}\"]\nsender_domains = [\"{domains}\"]\n\
-             [dns]\nservers = [\"{}\"]\n\
+             [dns]\nservers = [{before}\"{}\"]\n\
              [delivery]\nport = {}\nallow_loopback = true\nretry = [\"100ms\"]\n{}\n{}\n",
             dir.path().join("data").display().to_string(),
             world.dns,
