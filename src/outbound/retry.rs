@@ -20,18 +20,26 @@ const GREYLIST_JITTER_PER_CENT: u64 = 8;
 pub struct RetrySchedule {
     waits: Vec<Duration>,
     greylisted: Duration,
+    /// The longest rest of a path.
+    rest_max: Duration,
 }
 
 impl RetrySchedule {
     /// A schedule; `None` where it has no waits.
     pub fn new(waits: Vec<Duration>) -> Option<Self> {
-        (!waits.is_empty()).then_some(RetrySchedule { waits, greylisted: GREYLISTED })
+        (!waits.is_empty()).then_some(RetrySchedule { waits, greylisted: GREYLISTED, rest_max: PROBE_LAST })
     }
 
     /// The same, but for what is waited where a server greylists and does not say how long.
     #[must_use]
     pub fn with_greylisted(self, greylisted: Duration) -> Self {
         RetrySchedule { greylisted, ..self }
+    }
+
+    /// The same, but for the longest rest of a path that is down.
+    #[must_use]
+    pub fn with_rest_max(self, rest_max: Duration) -> Self {
+        RetrySchedule { rest_max, ..self }
     }
 
     /// How long servers greylist that do not say.
@@ -55,7 +63,7 @@ impl RetrySchedule {
     /// How long a path rests after so many failures in a row.
     pub fn rest(&self, failures: u32, dice: u64) -> Duration {
         let first = PROBE_FIRST.min(self.waits[0]);
-        let last = PROBE_LAST.max(first);
+        let last = self.rest_max.max(first);
         jitter(first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(last), dice)
     }
 }

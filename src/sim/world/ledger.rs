@@ -14,9 +14,9 @@ use crate::mail::{MessageId, Outcome};
 const RESULT_AT_RISK: Duration = Duration::from_millis(120);
 
 /// Mail is tried at least for so long.
-pub(super) const EXPIRY: Duration = Duration::from_secs(1800);
+pub(super) const EXPIRY: Duration = Duration::from_secs(900);
 /// A sender is told that mail takes long when it is so old.
-pub(super) const NOTICE: Duration = Duration::from_secs(300);
+pub(super) const NOTICE: Duration = Duration::from_secs(150);
 
 /// What is to become of a recipient, whatever happens on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,10 +53,12 @@ const DEAD_HOST: usize = 7;
 const LETTERS_PER_LIFE: u32 = 14;
 const LETTERS_OF_LAST_LIFE: u32 = 30;
 /// A life that nothing ends otherwise.
-const LIFE: Duration = Duration::from_secs(150);
+const LIFE: Duration = Duration::from_secs(80);
+/// The longest rest of a destination that is down.
+const REST_MAX: Duration = Duration::from_secs(90);
 /// So long after everything outside works again, what can be delivered is delivered: the longest rest of
 /// a destination, and some more.
-const HEALED_WITHIN: Duration = Duration::from_secs(12 * 60);
+const HEALED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// All mail must have come to its end after this.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 const LOOK: Duration = Duration::from_millis(500);
@@ -455,10 +457,9 @@ impl World {
     }
 
     fn lift_orders(&self, life: &Life) {
-        for target in targets() {
-            for kind in [Kind::Suspend, Kind::Hold] {
-                life.manager.do_send(outbound::Lift { kind, target: target.clone() });
-            }
+        let Ok(orders) = OrderSet::read(life.store.reader()) else { return };
+        for order in orders.iter().filter(|order| matches!(order.kind, Kind::Suspend | Kind::Hold)) {
+            life.manager.do_send(outbound::Lift { kind: order.kind, target: order.target.clone() });
         }
     }
 
@@ -553,7 +554,7 @@ fn settings() -> Settings {
         hostname: domain("relay.example"),
         port: 25,
         allow_loopback: false,
-        retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits"),
+        retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits").with_rest_max(REST_MAX),
         expire_after: ledger::EXPIRY,
         delay_notice_after: Some(ledger::NOTICE),
         routes: Routes::default(),
