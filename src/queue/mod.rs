@@ -13,7 +13,7 @@
 //! cd<domain>, cc<client>                    how many copies wait or are held
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
-//! curfew os.., oh.., of..                   an operator's order to suspend, hold or flush
+//! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
 //! ```
 
 mod curfew;
