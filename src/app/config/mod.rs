@@ -24,6 +24,9 @@ use file::{ConfigFile, Role};
 /// Where the configuration is looked for.
 pub(super) const DEFAULT_PATH: &str = "/etc/barid/barid.toml";
 
+/// Connections to a provider for which only a rate is named.
+const PROVIDER_CONNECTIONS: usize = 20;
+
 /// A configuration that makes sense.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -288,7 +291,10 @@ impl Checker<'_> {
 
     fn provider(&mut self, provider: &file::ProviderSection) -> (Box<str>, Vec<DomainPattern>, Cap) {
         let mx = self.patterns(&provider.mx, "provider.mx");
-        (provider.name.as_str().into(), mx, self.cap("provider", provider.connections, provider.rate))
+        let mut cap = self.cap("provider", provider.connections, provider.rate);
+        // who waits for time alone would keep connections that others want
+        cap.connections_max.get_or_insert(PROVIDER_CONNECTIONS);
+        (provider.name.as_str().into(), mx, cap)
     }
 
     fn domain_limit(&mut self, limit: &file::DomainLimitSection) -> (Vec<DomainPattern>, Cap) {
