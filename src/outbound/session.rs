@@ -140,6 +140,17 @@ async fn plant_verdict(deps: &Deps, lane: &Lane) {
     }
 }
 
+/// What a connection has behind it when a copy is sent over it.
+fn age(connection: &Connection, work: &Work, has_rested: bool) -> Age {
+    match connection.transactions() {
+        // what it is told now it is told as the first; and what came back before, for good
+        0 => Age::Fresh,
+        _ if work.comebacks >= COMEBACKS_MAX => Age::Fresh,
+        _ if has_rested => Age::Rested,
+        _ => Age::Busy,
+    }
+}
+
 /// The next copy, and whether it had to be waited for.
 async fn next_work(lane: &Lane) -> Option<(Work, bool)> {
     match lane.pop() {
@@ -201,16 +212,10 @@ impl Session<'_> {
                 // its lease ends, and its domain's alarm is set behind the order
                 continue;
             }
-            let age = match connection.transactions() {
-                // what it is told now it is told as the first; and what came back before, for good
-                0 => Age::Fresh,
-                _ if work.comebacks >= COMEBACKS_MAX => Age::Fresh,
-                _ if is_first || waited || paced_at.elapsed() >= LINGER => Age::Rested,
-                _ => Age::Busy,
-            };
-            is_first = false;
-            let has_waited = age != Age::Fresh || paced_at.elapsed() >= LINGER;
-            if has_waited && connection.is_stale() {
+            let was_paced = paced_at.elapsed() >= LINGER;
+            let has_rested = std::mem::take(&mut is_first) || waited || was_paced;
+            let age = age(connection, &work, has_rested);
+            if (age != Age::Fresh || was_paced) && connection.is_stale() {
                 lane.push_front(work);
                 return false;
             }

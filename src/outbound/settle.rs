@@ -112,20 +112,18 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
     }
     let mut batch = Batch::new();
     // those the server had no room for in one transaction follow at once, as long as that gets on
-    let untouched =
-        &queued.envelope.recipients[attempt.verdicts.len().min(queued.envelope.recipients.len())..];
-    let gets_on = outcomes.iter().any(|(outcome, _)| !matches!(outcome, Outcome::Deferred { .. }));
+    let untouched = queued.envelope.recipients.get(attempt.verdicts.len()..).unwrap_or_default();
+    let gets_on = put_off.len() < attempt.verdicts.len();
+    let goes_on = gets_on && !untouched.is_empty();
     left.splice(..0, untouched.iter().cloned());
-    if gets_on && !untouched.is_empty() {
+    let is_delay_told = !goes_on && given.is_delay_notice_due(queued) && !put_off.is_empty();
+    let next_due = if goes_on {
         let envelope = Envelope { recipients: left, ..queued.envelope.clone() };
         queue::reschedule(&mut batch, queued, envelope, given.now);
-        if !failures.is_empty() {
-            write_report(&mut batch, attempt, Action::Failed, &failures, given);
-        }
-        return Settlement { batch, outcomes, next_due: Some(given.now) };
-    }
-    let is_delay_told = given.is_delay_notice_due(queued) && !put_off.is_empty();
-    let next_due = write_remainder(&mut batch, queued, left, (&put_off, is_delay_told), given);
+        Some(given.now)
+    } else {
+        write_remainder(&mut batch, queued, left, (&put_off, is_delay_told), given)
+    };
     if !failures.is_empty() {
         write_report(&mut batch, attempt, Action::Failed, &failures, given);
     }
