@@ -22,6 +22,7 @@ mod lease;
 mod orders;
 mod page;
 mod record;
+mod sweep;
 mod turns;
 
 use bytes::Bytes;
@@ -29,7 +30,8 @@ use bytes::Bytes;
 pub use curfew::{Destination, Rest};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
-pub use page::{Leased, Page, PageRequest, SweepPlace, earliest_due, is_flushed, sweep_piece};
+pub use page::{Leased, Page, PageRequest, earliest_due, is_flushed};
+pub use sweep::{SweepPlace, sweep_piece};
 pub use turns::Turns;
 
 use crate::clock::Timestamp;

@@ -4,7 +4,6 @@
 //! goes before normal, normal before bulk, without starving what comes behind; inside a class clients
 //! take turns by octets.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -150,15 +149,15 @@ impl PageRequest {
 }
 
 /// A piece of one sub-line.
-struct Chunk<'a> {
-    domain: &'a Domain,
-    lane: &'a [u8],
-    now: Timestamp,
-    flushed: Option<Timestamp>,
+pub(super) struct Chunk<'a> {
+    pub(super) domain: &'a Domain,
+    pub(super) lane: &'a [u8],
+    pub(super) now: Timestamp,
+    pub(super) flushed: Option<Timestamp>,
     /// All rows of the line, where they are few.
-    short: Option<&'a Rows>,
-    after: Option<Key>,
-    copies_max: usize,
+    pub(super) short: Option<&'a Rows>,
+    pub(super) after: Option<Key>,
+    pub(super) copies_max: usize,
 }
 
 impl Chunk<'_> {
@@ -173,7 +172,12 @@ impl Chunk<'_> {
     }
 
     /// Adds what is due to the page; gives where the next chunk begins, or nothing at the end.
-    fn read(mut self, reader: &Reader, leases: &Leases, page: &mut Page) -> Result<Option<Key>, StoreError> {
+    pub(super) fn read(
+        mut self,
+        reader: &Reader,
+        leases: &Leases,
+        page: &mut Page,
+    ) -> Result<Option<Key>, StoreError> {
         let line = keys::line_of(self.domain);
         let (start, end) = ([&line, self.lane, &[0]].concat(), [&line, self.lane, &[1]].concat());
         let mut from = self.after.take().unwrap_or_else(|| start.into());
@@ -201,58 +205,6 @@ impl Chunk<'_> {
             }
             from = next_from;
         }
-    }
-}
-
-/// Visits what is due for a domain, not stopped by an order, and satisfies `is_wanted`, up to `copies_max` in
-/// each piece, and leases it. What came later expires later: behind a piece without any there is seldom one in
-/// the sub-line, and it is left unless the sweep is a thorough one.
-pub fn sweep_piece(
-    reader: &Reader,
-    leases: &Leases,
-    (domain, now, orders): (&Domain, Timestamp, &OrderSet),
-    place: &mut SweepPlace,
-    (copies_max, is_wanted): (usize, &dyn Fn(&Queued) -> bool),
-) -> Result<Option<Page>, StoreError> {
-    for line in sub_lines(reader, domain)? {
-        let client = keys::client_of(&line.lane);
-        let is_stopped = client.is_some_and(|client| orders.stops(domain, &client, now));
-        if is_stopped || place.done.contains(&line.lane) {
-            continue;
-        }
-        let mut page = Page::default();
-        let chunk = Chunk {
-            domain,
-            lane: &line.lane,
-            now,
-            flushed: None,
-            short: None,
-            after: place.after.take(),
-            copies_max,
-        };
-        let after = chunk.read(reader, leases, &mut page)?;
-        page.leased.retain(|leased| is_wanted(&leased.queued));
-        match after {
-            Some(after) if place.is_thorough || !page.leased.is_empty() => place.after = Some(after),
-            _ => _ = place.done.insert(line.lane),
-        }
-        return Ok(Some(page));
-    }
-    Ok(None)
-}
-
-/// How far a sweep has come.
-#[derive(Clone, Debug, Default)]
-pub struct SweepPlace {
-    is_thorough: bool,
-    done: BTreeSet<Box<[u8]>>,
-    after: Option<Key>,
-}
-
-impl SweepPlace {
-    /// Before everything. A thorough sweep sees all that is due.
-    pub fn new(is_thorough: bool) -> Self {
-        SweepPlace { is_thorough, ..SweepPlace::default() }
     }
 }
 

@@ -16,21 +16,6 @@ fn world_of(hosts: impl Fn(usize) -> Vec<(u16, usize)>) -> World {
     world
 }
 
-async fn post(world: &World, life: &Life, number: u32, to: &str) {
-    let mut rng = fastrand::Rng::with_seed(u64::from(number));
-    let (content, to) = (letter(number, false, &mut rng), format!("u{number}@{to}"));
-    lock(&world.ledger).offer(number, true, content.clone(), &[(to.clone(), Destiny::Delivered)]);
-    let mail = Mail {
-        number,
-        has_sender: true,
-        client: "apps",
-        class: Class::Normal,
-        recipients: vec![to],
-        content,
-    };
-    mail.post(&life.gate, &world.ledger, &world.trace, &life.network.clock).await;
-}
-
 /// Sends a letter to each domain; gives the most connections that the first host ever had, how many there
 /// were, and how long it took.
 fn send_to_all(mut world: World) -> (usize, usize, Duration) {
@@ -39,7 +24,8 @@ fn send_to_all(mut world: World) -> (usize, usize, Duration) {
         let life = world.start(clock, Faults::default()).expect("starts");
         let started = Instant::now();
         for number in 0..DOMAINS {
-            post(&world, &life, number as u32, &format!("t{number}.example")).await;
+            post_one(&world, &life, (number as u32, &format!("t{number}.example")), ("apps", Class::Normal))
+                .await;
         }
         while lock(&world.ledger).arrivals.len() < DOMAINS {
             assert!(
@@ -84,7 +70,7 @@ fn a_dead_host_among_three_costs_no_message_an_attempt() {
         let clock = Clock::Runtime(RuntimeClock::starting_at(world.now));
         let life = world.start(clock, Faults::default()).expect("starts");
         for number in 0..200 {
-            post(&world, &life, number, "three.example").await;
+            post_one(&world, &life, (number, "three.example"), ("apps", Class::Normal)).await;
             sleep(Duration::from_millis(200)).await;
         }
         sleep(Duration::from_secs(10)).await;

@@ -6,6 +6,7 @@
 //! After every step a ledger kept at both ends says whether all that must hold does hold.
 
 mod ledger;
+mod letters;
 mod limits;
 mod names;
 mod network;
@@ -24,6 +25,7 @@ use actix::Addr;
 use tokio::time::{Instant, sleep};
 
 use self::ledger::{Destiny, Ledger};
+use self::letters::{Mail, letter, post_one};
 use self::names::{Mood, Names};
 use self::network::{Network, Temper, sender};
 use self::trace::Trace;
@@ -501,51 +503,6 @@ impl World {
         self.now = self.now.after(Duration::from_millis(self.rng.u64(1..20_000)));
         self.names.heal();
     }
-}
-
-/// A letter to be handed over.
-struct Mail {
-    number: u32,
-    has_sender: bool,
-    client: &'static str,
-    class: Class,
-    recipients: Vec<String>,
-    content: Vec<u8>,
-}
-
-impl Mail {
-    async fn post(self, gate: &Gate, ledger: &Mutex<Ledger>, trace: &Trace, clock: &Clock) {
-        let from = if self.has_sender {
-            ReversePath::Address(Address::parse(&sender(self.number)).expect("an address"))
-        } else {
-            ReversePath::Null
-        };
-        let to = self.recipients.iter().map(|to| Address::parse(to).expect("an address"));
-        let to: Vec<Address> = to.collect();
-        let peer = std::net::Ipv4Addr::LOCALHOST.into();
-        let origin = Origin { peer, helo: "client.example".into(), is_extended: true };
-        let client = ClientName::parse(self.client).expect("a name");
-        let offered = clock.now();
-        let mut draft = gate.open(&origin, (client, self.class), from, &to, BodyKind::SevenBit);
-        draft.content().extend_from_slice(&self.content);
-        let accepted = draft.commit().await;
-        trace.note(format_args!("letter {}: {}", self.number, accepted.is_ok()));
-        if let Ok(accepted) = accepted {
-            lock(ledger).accept(offered, self.number, &accepted.copies);
-        }
-    }
-}
-
-fn letter(number: u32, is_offensive: bool, rng: &mut fastrand::Rng) -> Vec<u8> {
-    let mood = if is_offensive { "offensive" } else { "kind" };
-    let mut content =
-        format!("From: <{}>\r\nSubject: {number}\r\nX-Mood: {mood}\r\n\r\n", sender(number)).into_bytes();
-    for _ in 0..rng.usize(..12) {
-        let line: &[u8] = [&b"."[..], b"..", b"text", b"", b".\rx."][rng.usize(..4)];
-        content.extend_from_slice(line);
-        content.extend_from_slice(b"\r\n");
-    }
-    content
 }
 
 fn settings() -> Settings {

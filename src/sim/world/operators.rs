@@ -11,14 +11,6 @@ fn start(world: &mut World) -> Life {
     world.start(clock, Faults::default()).expect("starts")
 }
 
-async fn post(world: &World, life: &Life, number: u32, to: &str, client: &'static str) {
-    let mut rng = fastrand::Rng::with_seed(u64::from(number));
-    let (content, to) = (letter(number, false, &mut rng), format!("u{number}@{to}"));
-    lock(&world.ledger).offer(number, true, content.clone(), &[(to.clone(), Destiny::Delivered)]);
-    let mail = Mail { number, has_sender: true, client, class: Class::Normal, recipients: vec![to], content };
-    mail.post(&life.gate, &world.ledger, &world.trace, &life.network.clock).await;
-}
-
 async fn order(life: &Life, kind: Kind, target: Target, until: Option<Timestamp>) {
     let order = Order::new(kind, target, life.network.clock.now(), until);
     life.manager.send(Operate(order)).await.expect("lives").expect("is written");
@@ -45,13 +37,13 @@ fn a_suspended_domain_waits_until_it_is_resumed_and_others_do_not() {
     paused_system().block_on(async {
         let mut world = World::new(1);
         let life = start(&mut world);
-        post(&world, &life, 0, "a.example", "apps").await;
+        post_one(&world, &life, (0, "a.example"), ("apps", Class::Normal)).await;
         sleep(SOON).await;
         order(&life, Kind::Suspend, of_domain("a.example"), None).await;
         // the domain is awake at first, and has long gone to sleep at last
         for number in 1..4 {
-            post(&world, &life, number, "a.example", "apps").await;
-            post(&world, &life, 10 + number, "c.example", "apps").await;
+            post_one(&world, &life, (number, "a.example"), ("apps", Class::Normal)).await;
+            post_one(&world, &life, (10 + number, "c.example"), ("apps", Class::Normal)).await;
             sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(arrived(&world), [0, 11, 12, 13]);
@@ -69,8 +61,8 @@ fn a_clients_mail_is_held_beside_others_and_comes_when_it_is_released() {
         let news = || Target::Client(ClientName::parse("news").expect("a name"));
         order(&life, Kind::Hold, news(), None).await;
         for number in 0..5 {
-            post(&world, &life, number, "a.example", "news").await;
-            post(&world, &life, 10 + number, "a.example", "shop").await;
+            post_one(&world, &life, (number, "a.example"), ("news", Class::Normal)).await;
+            post_one(&world, &life, (10 + number, "a.example"), ("shop", Class::Normal)).await;
         }
         sleep(Duration::from_secs(120)).await;
         assert_eq!(arrived(&world), [10, 11, 12, 13, 14]);
@@ -87,7 +79,7 @@ fn everything_may_stop_for_a_while_and_that_outlives_a_crash() {
         let life = start(&mut world);
         let until = world.now.after(Duration::from_secs(600));
         order(&life, Kind::Suspend, Target::Everything, Some(until)).await;
-        post(&world, &life, 0, "a.example", "apps").await;
+        post_one(&world, &life, (0, "a.example"), ("apps", Class::Normal)).await;
         sleep(Duration::from_secs(20)).await;
         world.now = life.network.clock.now();
         until
@@ -95,7 +87,7 @@ fn everything_may_stop_for_a_while_and_that_outlives_a_crash() {
     world.crash(&End::Killed);
     paused_system().block_on(async {
         let life = start(&mut world);
-        post(&world, &life, 1, "c.example", "apps").await;
+        post_one(&world, &life, (1, "c.example"), ("apps", Class::Normal)).await;
         sleep(until.since(life.network.clock.now())).await;
         assert_eq!(arrived(&world).len(), 0);
         sleep(SOON).await;
@@ -112,8 +104,8 @@ fn a_flush_tries_at_once_what_was_put_off_and_what_rests() {
         life.network.set_temper(3, Temper { is_down: true, ..Temper::GOOD });
         life.network.set_temper(4, Temper { is_down: true, ..Temper::GOOD });
         for number in 0..3 {
-            post(&world, &life, number, "a.example", "apps").await;
-            post(&world, &life, 10 + number, "d.example", "apps").await;
+            post_one(&world, &life, (number, "a.example"), ("apps", Class::Normal)).await;
+            post_one(&world, &life, (10 + number, "d.example"), ("apps", Class::Normal)).await;
         }
         // the last wait of the schedule is a minute, and a dead host rests for longer
         sleep(Duration::from_secs(200)).await;

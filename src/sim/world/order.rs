@@ -11,17 +11,9 @@ async fn with_backlog(letters: u32) -> (World, Life) {
     let life = world.start(clock, Faults::default()).expect("starts");
     life.network.set_temper(0, Temper { latency: Duration::from_millis(3), ..Temper::GOOD });
     for number in 0..letters {
-        post(&world, &life, number, "news", Class::Bulk).await;
+        post_one(&world, &life, (number, "a.example"), ("news", Class::Bulk)).await;
     }
     (world, life)
-}
-
-async fn post(world: &World, life: &Life, number: u32, client: &'static str, class: Class) {
-    let mut rng = fastrand::Rng::with_seed(u64::from(number));
-    let (content, to) = (letter(number, false, &mut rng), format!("u{number}@a.example"));
-    lock(&world.ledger).offer(number, true, content.clone(), &[(to.clone(), Destiny::Delivered)]);
-    let mail = Mail { number, has_sender: true, client, class, recipients: vec![to], content };
-    mail.post(&life.gate, &world.ledger, &world.trace, &life.network.clock).await;
 }
 
 async fn until_arrived(world: &World, number: u32) -> usize {
@@ -42,7 +34,7 @@ fn a_transactional_message_is_the_next_one_behind_a_long_line_of_bulk() {
         let (world, life) = with_backlog(900).await;
         until_arrived(&world, 20).await;
         let before = lock(&world.ledger).arrivals.len();
-        post(&world, &life, 9000, "shop", Class::Transactional).await;
+        post_one(&world, &life, (9000, "a.example"), ("shop", Class::Transactional)).await;
         let at = until_arrived(&world, 9000).await;
         // what is on the wire is finished: one on each connection, and one more taken meanwhile
         let in_flight = 2 * settings().connections_per_site_max;
@@ -57,7 +49,7 @@ fn a_clients_few_messages_do_not_wait_behind_anothers_many() {
         until_arrived(&world, 20).await;
         let before = lock(&world.ledger).arrivals.len();
         for number in 9000..9010 {
-            post(&world, &life, number, "office", Class::Bulk).await;
+            post_one(&world, &life, (number, "a.example"), ("office", Class::Bulk)).await;
         }
         let at = until_arrived(&world, 9009).await;
         // a window of the other's may be read already; behind it they take turns

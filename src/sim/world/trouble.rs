@@ -13,22 +13,6 @@ fn calm_world() -> (World, Life, RuntimeClock) {
     (world, life, clock)
 }
 
-async fn post(world: &World, life: &Life, number: u32, to: &str) {
-    let mut rng = fastrand::Rng::with_seed(u64::from(number));
-    let content = letter(number, false, &mut rng);
-    let to = format!("u{number}@{to}");
-    lock(&world.ledger).offer(number, true, content.clone(), &[(to.clone(), Destiny::Delivered)]);
-    let mail = Mail {
-        number,
-        has_sender: true,
-        client: "apps",
-        class: Class::Normal,
-        recipients: vec![to],
-        content,
-    };
-    mail.post(&life.gate, &world.ledger, &world.trace, &life.network.clock).await;
-}
-
 fn arrived(world: &World) -> usize {
     lock(&world.ledger).arrivals.len()
 }
@@ -44,7 +28,13 @@ fn a_resolver_that_denies_everything_for_an_hour_bounces_nothing() {
         life.names.deny_all(true);
         let domains = ["a.example", "b.example", "c.example", "d.example", "e.example", "f.example"];
         for number in 0..60 {
-            post(&world, &life, number, domains[number as usize % domains.len()]).await;
+            post_one(
+                &world,
+                &life,
+                (number, domains[number as usize % domains.len()]),
+                ("apps", Class::Normal),
+            )
+            .await;
             sleep(Duration::from_secs(60)).await;
         }
         assert_eq!(arrived(&world), 0);
@@ -64,7 +54,13 @@ fn a_clock_that_jumps_a_month_ahead_expires_nothing() {
             life.network.set_temper(host, Temper { puts_off: 1000, ..Temper::GOOD });
         });
         for number in 0..20 {
-            post(&world, &life, number, ["a.example", "c.example"][number as usize % 2]).await;
+            post_one(
+                &world,
+                &life,
+                (number, ["a.example", "c.example"][number as usize % 2]),
+                ("apps", Class::Normal),
+            )
+            .await;
         }
         sleep(Duration::from_secs(120)).await;
         clock.set_ahead(30 * DAY);
