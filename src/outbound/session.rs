@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Deps;
@@ -63,7 +64,7 @@ pub(super) async fn run(
         () = lane.closed() => Err(Parting::Unneeded),
         found = find_connection(&deps, &route, &lane) => found,
     };
-    let (mut connection, place) = match found {
+    let (mut connection, place, turn) = match found {
         Ok(found) => found,
         Err(parting) => return parting,
     };
@@ -71,7 +72,7 @@ pub(super) async fn run(
     let _counted = lane.enter();
     let session = Session { deps: &deps, meters: Meters::default() };
     session.meters.open.increment(1.0);
-    let is_alive = session.send_all(&mut connection, &route, &lane, &place).await;
+    let is_alive = session.send_all(&mut connection, &route, &lane, (&place, turn)).await;
     session.meters.open.decrement(1.0);
     let messages = connection.transactions().saturating_sub(1);
     let is_dismissed = connection.is_dismissed();
@@ -92,13 +93,24 @@ fn most(deps: &Deps, lane: &Lane, connection: &Connection) -> u32 {
     deps.settings.messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
 }
 
-/// A connection that is kept, or else a new one.
-async fn find_connection(deps: &Deps, route: &Route, lane: &Lane) -> Result<(Connection, Place), Parting> {
+/// A place in the line of those that wait until the provider lets a message go.
+type Turn = Option<OwnedSemaphorePermit>;
+
+/// A connection that is kept, or else a new one; and the turn of its first message.
+async fn find_connection(
+    deps: &Deps,
+    route: &Route,
+    lane: &Lane,
+) -> Result<(Connection, Place, Turn), Parting> {
+    let turn = match &route.provider {
+        Some(provider) => provider.line_up().await,
+        None => None,
+    };
     let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
     while let Some((mut connection, place)) = deps.hosts.take(&order) {
         if !connection.is_stale() {
             meters::connection("reused");
-            return Ok((connection, place));
+            return Ok((connection, place, turn));
         }
     }
     let place = Place::take(deps, route.provider.as_ref()).await.ok_or(Parting::Unneeded)?;
@@ -109,7 +121,7 @@ async fn find_connection(deps: &Deps, route: &Route, lane: &Lane) -> Result<(Con
     match Connection::open(deps, &order).await {
         Ok(connection) => {
             meters::connection("opened");
-            Ok((connection, place))
+            Ok((connection, place, turn))
         }
         Err(unreachable) => {
             meters::connection("failed");
@@ -160,7 +172,12 @@ async fn next_work(lane: &Lane) -> Option<(Work, bool)> {
 }
 
 /// Waits until a copy may go, and gives the one that is first then.
-async fn in_time(deps: &Deps, route: &Route, (lane, place): (&Lane, &Place), work: Work) -> Option<Work> {
+async fn in_time(
+    deps: &Deps,
+    route: &Route,
+    (lane, place): (&Lane, &Place),
+    (work, turn): (Work, Turn),
+) -> Option<Work> {
     let of_provider = route.provider.as_ref().map(|provider| &provider.pace);
     let is_limited = |pace: &&Pace| pace.is_limited();
     if !lane.pace.is_limited() && !of_provider.as_ref().is_some_and(is_limited) {
@@ -171,6 +188,15 @@ async fn in_time(deps: &Deps, route: &Route, (lane, place): (&Lane, &Place), wor
         lane.push_front(work);
         return None;
     }
+    let turn = match (&route.provider, turn) {
+        (Some(provider), None) => provider.try_line_up(),
+        (_, turn) => Some(turn),
+    };
+    // others stand in line before their connections are opened: behind them
+    let Some(_turn) = turn else {
+        lane.push_front(work);
+        return None;
+    };
     let patience = deps.settings.idle_timeout;
     let waiting = lane.wait_for_time();
     let slot = async {
@@ -202,12 +228,19 @@ struct Session<'a> {
 impl Session<'_> {
     /// Sends what is in the lane, and what comes while it waits for more; whether the connection is still
     /// alive then.
-    async fn send_all(&self, connection: &mut Connection, route: &Route, lane: &Lane, place: &Place) -> bool {
+    async fn send_all(
+        &self,
+        connection: &mut Connection,
+        route: &Route,
+        lane: &Lane,
+        (place, mut turn): (&Place, Turn),
+    ) -> bool {
         let mut is_first = true;
         while connection.is_usable() && connection.transactions() < most(self.deps, lane, connection) {
             let Some((work, waited)) = next_work(lane).await else { return true };
             let paced_at = Instant::now();
-            let Some(work) = in_time(self.deps, route, (lane, place), work).await else { return true };
+            let first = (work, turn.take());
+            let Some(work) = in_time(self.deps, route, (lane, place), first).await else { return true };
             if self.is_stopped(&work) {
                 // its lease ends, and its domain's alarm is set behind the order
                 continue;

@@ -17,6 +17,9 @@ use crate::net::Host;
 
 /// Domains with limits of their own whose state is kept; beyond that, those that rest are forgotten.
 const DOMAINS_KEPT: usize = 4096;
+/// So many seconds' worth of sessions wait for their slots: each keeps a connection meanwhile, and more of
+/// them would only grow old there.
+const LINE_SECONDS: f64 = 2.0;
 
 /// What may be under way at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,6 +45,8 @@ pub(super) struct Sluice {
     pub(super) pace: Pace,
     /// A place for each connection, or for each copy where it is a domain's.
     places: Option<Arc<Semaphore>>,
+    /// A place for each session that waits for a slot.
+    line: Option<Arc<Semaphore>>,
 }
 
 /// All limits.
@@ -57,6 +62,9 @@ impl Sluice {
         Arc::new(Sluice {
             pace: Pace::new(cap.per_second),
             places: cap.connections_max.map(|most| Arc::new(Semaphore::new(most))),
+            line: cap
+                .per_second
+                .map(|rate| Arc::new(Semaphore::new((rate * LINE_SECONDS).ceil() as usize + 1))),
         })
     }
 
@@ -72,6 +80,21 @@ impl Sluice {
     pub(super) fn try_enter(&self) -> Option<Option<OwnedSemaphorePermit>> {
         match &self.places {
             Some(places) => places.clone().try_acquire_owned().ok().map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Waits for a place in the line for slots: before a connection is opened, not with one at hand.
+    pub(super) async fn line_up(&self) -> Option<OwnedSemaphorePermit> {
+        let line = self.line.clone()?;
+        // never closed: there is always a place in the end
+        line.acquire_owned().await.ok()
+    }
+
+    /// Takes a place in that line where there is one; as [`Self::try_enter`].
+    pub(super) fn try_line_up(&self) -> Option<Option<OwnedSemaphorePermit>> {
+        match &self.line {
+            Some(line) => line.clone().try_acquire_owned().ok().map(Some),
             None => Some(None),
         }
     }
