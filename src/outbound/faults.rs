@@ -22,9 +22,9 @@ pub struct Faults {
     /// Or the how-manieth of which kind.
     #[cfg(test)]
     panics_at_kind: Option<(String, u64)>,
-    /// How often each kind of event was reached.
+    /// How often each kind of event was reached, where that is counted.
     #[cfg(test)]
-    kinds: Arc<Mutex<BTreeMap<String, u64>>>,
+    kinds: Option<Arc<Mutex<BTreeMap<String, u64>>>>,
 }
 
 impl Faults {
@@ -37,13 +37,21 @@ impl Faults {
     /// Panics, besides, at the event of this kind numbered `at`, from 1.
     #[cfg(test)]
     pub fn and_at_kind(self, kind: &str, at: u64) -> Self {
-        Faults { panics_at_kind: Some((kind.to_owned(), at)), ..self }
+        Faults { panics_at_kind: Some((kind.to_owned(), at)), ..self }.counting_kinds()
+    }
+
+    /// Counts kinds of events: slow, as each is written out for it.
+    #[cfg(test)]
+    pub fn counting_kinds(self) -> Self {
+        Faults { kinds: Some(Arc::default()), ..self }
     }
 
     /// The kinds of events that actors have handled, and how often.
     #[cfg(test)]
     pub fn kinds(&self) -> BTreeMap<String, u64> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let kinds =
+            self.kinds.iter().map(|kinds| kinds.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        kinds.flatten().collect()
     }
 
     /// How many events actors have handled.
@@ -74,20 +82,25 @@ impl Faults {
     #[cfg(test)]
     pub(super) fn reach(&self, actor: &str, event: &dyn Debug) {
         let number = self.reached.fetch_add(1, Ordering::SeqCst) + 1;
+        let is_planned = self.kinds.as_ref().is_some_and(|kinds| self.is_planned(kinds, actor, event));
+        if number == self.panics_at || is_planned {
+            // not a panic!: that would print a trace for each of thousands
+            std::panic::resume_unwind(Box::new("as planned"));
+        }
+    }
+
+    /// Counts an event by its kind; whether it is the one to panic at.
+    #[cfg(test)]
+    fn is_planned(&self, kinds: &Mutex<BTreeMap<String, u64>>, actor: &str, event: &dyn Debug) -> bool {
         // a kind of event is the first word of what it looks like
         let event = format!("{event:?}");
         let kind =
             event.trim_matches('"').split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
         let kind = format!("{actor} {kind}");
-        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let count = kinds.entry(kind.clone()).or_default();
         *count += 1;
-        let is_planned = self.panics_at_kind.as_ref() == Some(&(kind, *count));
-        drop(kinds);
-        if number == self.panics_at || is_planned {
-            // not a panic!: that would print a trace for each of thousands
-            std::panic::resume_unwind(Box::new("as planned"));
-        }
+        self.panics_at_kind.as_ref() == Some(&(kind, *count))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::mail::{MessageId, Outcome};
 const RESULT_AT_RISK: Duration = Duration::from_millis(120);
 
 /// Mail is tried at least for so long.
-pub(super) const EXPIRY: Duration = Duration::from_secs(900);
+pub(super) const EXPIRY: Duration = Duration::from_secs(600);
 /// A sender is told that mail takes long when it is so old.
 pub(super) const NOTICE: Duration = Duration::from_secs(150);
 

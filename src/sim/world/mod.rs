@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::ledger::{Destiny, Ledger};
 use self::letters::{Mail, letter, post_one};
@@ -55,7 +55,7 @@ const DEAD_HOST: usize = 7;
 const LETTERS_PER_LIFE: u32 = 14;
 const LETTERS_OF_LAST_LIFE: u32 = 30;
 /// A life that nothing ends otherwise.
-const LIFE: Duration = Duration::from_secs(80);
+const LIFE: Duration = Duration::from_secs(50);
 /// The longest rest of a destination that is down.
 const REST_MAX: Duration = Duration::from_secs(90);
 /// So long after everything outside works again, what can be delivered is delivered: the longest rest of
@@ -64,7 +64,6 @@ const HEALED_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// All mail must have come to its end after this.
 const PATIENCE: Duration = Duration::from_secs(3 * 3600);
 const LOOK: Duration = Duration::from_millis(500);
-const POWER_LOOK: Duration = Duration::from_millis(10);
 
 /// What is wrong with the world or the relay in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,8 +93,9 @@ struct World {
     had_panic_at_kind: bool,
     /// Where actors are to panic besides, once in each life.
     panics_at: Option<(String, u64)>,
-    /// What actors have handled, and how often.
+    /// What actors have handled, and how often, where that is counted.
     kinds: BTreeMap<String, u64>,
+    counts_kinds: bool,
 }
 
 /// How a life ended.
@@ -187,6 +187,7 @@ impl World {
             had_panic_at_kind: false,
             panics_at: None,
             kinds: BTreeMap::new(),
+            counts_kinds: false,
         }
     }
 
@@ -202,6 +203,7 @@ impl World {
             let faults = match &self.panics_at {
                 Some((kind, at)) if self.lives <= CRASHES => Faults::one(anywhere).and_at_kind(kind, *at),
                 Some(_) => Faults::default(),
+                None if self.counts_kinds => Faults::one(anywhere).counting_kinds(),
                 None => Faults::one(anywhere),
             };
             self.lives += 1;
@@ -233,7 +235,7 @@ impl World {
         let mut looks: u32 = 0;
         let mut is_healed = false;
         loop {
-            if self.power_fails_within(LOOK, is_last).await {
+            if self.power_fails_within(LOOK).await {
                 return End::PowerCut;
             }
             looks += 1;
@@ -268,17 +270,9 @@ impl World {
         }
     }
 
-    /// Lets time pass. A machine without power does nothing more: that is seen at once, or nearly.
-    async fn power_fails_within(&self, time: Duration, never: bool) -> bool {
-        let step = if never { time } else { POWER_LOOK };
-        let until = Instant::now() + time;
-        while Instant::now() < until {
-            sleep(step).await;
-            if self.disk.is_off() {
-                return true;
-            }
-        }
-        false
+    /// Lets time pass. A machine without power does nothing more: that is seen at once.
+    async fn power_fails_within(&self, time: Duration) -> bool {
+        timeout(time, self.disk.power_failure()).await.is_ok()
     }
 
     /// Opens the store and starts sending; nothing where the power failed meanwhile.

@@ -14,6 +14,7 @@ fn an_actor_may_panic_at_any_message() {
     let mut kinds: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for seed in 0..LOOKED_AT {
         let mut world = World::new(seed);
+        world.counts_kinds = true;
         run_world(&mut world, Wrong::Nothing).expect("goes well");
         world.kinds.into_keys().for_each(|kind| kinds.entry(kind).or_default().push(seed));
     }

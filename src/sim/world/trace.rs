@@ -1,7 +1,7 @@
 //! What happened, in order: counted, hashed, and the end of it kept for whoever looks into a failure.
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,13 +21,14 @@ struct State {
 impl Trace {
     pub(super) fn note(&self, what: fmt::Arguments<'_>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = what.to_string();
+        let oldest = if state.last.len() < KEPT { None } else { state.last.pop_front() };
+        let mut line = oldest.unwrap_or_default();
+        line.clear();
+        // a String takes whatever is written
+        let _ = line.write_fmt(what);
         state.events += 1;
-        what.hash(&mut state.hasher);
-        state.last.push_back(what);
-        if state.last.len() > KEPT {
-            state.last.pop_front();
-        }
+        line.hash(&mut state.hasher);
+        state.last.push_back(line);
     }
 
     /// More events, each too small to be told.

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::{Disk, DiskFile};
 
 /// What a drive writes at once: a write tears only between sectors.
@@ -40,6 +42,7 @@ struct State {
     powered_off: bool,
     has_failed: bool,
     lies_about_sync: bool,
+    power_failed: Arc<Notify>,
 }
 
 #[derive(Default, Clone)]
@@ -68,6 +71,15 @@ impl LossyDisk {
     /// Whether the power is off.
     pub fn is_off(&self) -> bool {
         self.state().powered_off
+    }
+
+    /// Returns when the power is off.
+    pub async fn power_failure(&self) {
+        let notify = self.state().power_failed.clone();
+        let failed = notify.notified();
+        if !self.is_off() {
+            failed.await;
+        }
     }
 
     /// Whether an operation has failed since the last restart.
@@ -131,6 +143,7 @@ impl LossyDisk {
             None => Ok(state),
             Some(Fault::PowerCut) => {
                 state.powered_off = true;
+                state.power_failed.notify_waiters();
                 Err(io::Error::other("power cut"))
             }
             Some(Fault::Error) => {
