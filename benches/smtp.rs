@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barid::mail::Domain;
-use barid::smtp::{Command, ContentDecoder, DotStuffer, Limits, Next, Server, ServerSettings};
+use barid::smtp::{Command, ContentDecoder, ContentRules, DotStuffer, Limits, Next, Server, ServerSettings};
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -64,6 +64,9 @@ fn commands(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// As strict as the server is.
+const RULES: ContentRules = ContentRules { line_max_octets: 256 << 10, normalizes: false };
+
 fn contents(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("content");
     for (name, octets) in [("4KiB", 4 * KIB), ("1MiB", MIB)] {
@@ -74,7 +77,7 @@ fn contents(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("decode", name), |bencher| {
             bencher.iter(|| {
                 out.clear();
-                ContentDecoder::default().feed(black_box(&wire), &mut out)
+                ContentDecoder::new(RULES).feed(black_box(&wire), &mut out)
             });
         });
         assert_eq!(out, content, "decoding gives back what was stuffed");
@@ -115,7 +118,8 @@ fn play(settings: &Arc<ServerSettings>, dialogue: &[u8]) -> usize {
             match server.next(&mut input, &mut content) {
                 Next::Input => break,
                 Next::Close => return messages,
-                Next::Mail(..) | Next::Rcpt(_) => server.accept(),
+                Next::Mail(..) | Next::Rcpt(..) => server.accept(),
+                Next::StartTls => server.tls_started(),
                 Next::Data => {
                     content.clear();
                     server.accept();
@@ -135,7 +139,7 @@ fn play(settings: &Arc<ServerSettings>, dialogue: &[u8]) -> usize {
 
 fn sessions(criterion: &mut Criterion) {
     let Ok(hostname) = Domain::parse("relay.example.org") else { return };
-    let settings = Arc::new(ServerSettings { hostname, limits: Limits::default() });
+    let settings = Arc::new(ServerSettings { hostname, limits: Limits::default(), has_tls: false });
     let dialogue = dialogue();
     assert_eq!(play(&settings, &dialogue), TRANSACTIONS, "every message is taken");
     let mut group = criterion.benchmark_group("session");

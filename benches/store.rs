@@ -59,17 +59,14 @@ impl Home {
             for number in start..(first + count).min(start + ENQUEUED_AT_ONCE) {
                 let due = Timestamp::from_millis(number);
                 let envelope = Envelope {
-                    id: MessageId::from_u64(number),
-                    client: client.clone(),
-                    class: Class::Normal,
-                    reverse_path: ReversePath::Address(sender.clone()),
-                    recipients: vec![Recipient { address: to.clone() }],
-                    arrived: due,
                     size_octets: SMALL_BODY_OCTETS as u64,
-                    body: BodyKind::SevenBit,
-                    attempts: 0,
-                    tried: Timestamp::ZERO,
-                    is_delay_told: false,
+                    ..Envelope::plain(
+                        MessageId::from_u64(number),
+                        client.clone(),
+                        ReversePath::Address(sender.clone()),
+                        vec![Recipient::plain(to.clone())],
+                        due,
+                    )
                 };
                 queue::enqueue(&mut batch, vec![(envelope, due)], body.clone(), NOW);
             }

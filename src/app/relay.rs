@@ -76,7 +76,7 @@ impl Relay {
             GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let (stop, stopping) = watch::channel(false);
-        let server = ServerSettings { hostname: config.hostname, limits: config.limits };
+        let server = ServerSettings { hostname: config.hostname, limits: config.limits, has_tls: false };
         let inbound = Arc::new(Inbound::new(
             gate,
             config.clients,

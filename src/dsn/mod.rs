@@ -6,5 +6,5 @@
 mod compose;
 mod greylist;
 
-pub use compose::{Action, Failure, HEADERS_MAX_OCTETS, Report, compose};
+pub use compose::{Action, Entry, HEADERS_MAX_OCTETS, RETURNED_MAX_OCTETS, Report, compose};
 pub use greylist::greylisted_for;

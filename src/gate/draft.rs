@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::header::{self, HEADER_MAX_OCTETS};
 use super::stamp::{self, Origin};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{
-    Address, BodyKind, Class, ClientName, Domain, Envelope, MessageId, MessageIds, Recipient, ReversePath,
+    BodyKind, Class, ClientName, Domain, Envelope, MessageId, MessageIds, Recipient, Return, ReversePath,
+    Xtext,
 };
 use crate::queue;
 use crate::store::{BODY_IN_LOG_MAX_OCTETS, Batch, BodyFile, NewBody, Store, StoreError};
@@ -42,6 +44,46 @@ pub enum GateError {
     /// It goes round in circles.
     #[error("the message has passed {0} relays: it is in a loop")]
     Loop(usize),
+    /// Its header has no end within [`HEADER_MAX_OCTETS`].
+    #[error("the header of the message is larger than {HEADER_MAX_OCTETS} octets")]
+    Header,
+}
+
+/// A transaction, as far as it is known when the content begins.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// Who hands it over.
+    pub client: ClientName,
+    /// How urgent it is.
+    pub class: Class,
+    /// Whom a failure is reported to.
+    pub from: ReversePath,
+    /// Who gets it.
+    pub recipients: Vec<Recipient>,
+    /// Whether addresses and header may be beyond ASCII (SMTPUTF8).
+    pub is_utf8: bool,
+    /// How much of it a report of failure gives back.
+    pub ret: Option<Return>,
+    /// The sender's own name for it.
+    pub envelope_id: Option<Xtext>,
+    /// How urgent its sender says it is.
+    pub priority: Option<i8>,
+}
+
+impl Mail {
+    /// One of which nothing more is said.
+    pub fn plain(client: ClientName, from: ReversePath, recipients: Vec<Recipient>) -> Self {
+        Mail {
+            client,
+            class: Class::Normal,
+            from,
+            recipients,
+            is_utf8: false,
+            ret: None,
+            envelope_id: None,
+            priority: None,
+        }
+    }
 }
 
 /// Opens drafts.
@@ -59,17 +101,19 @@ pub struct Gate {
 pub struct Draft {
     gate: Gate,
     id: MessageId,
-    client: ClientName,
-    class: Class,
-    reverse_path: ReversePath,
+    mail: Mail,
     /// Recipients by domain, in the order in which they were named.
-    copies: Vec<Vec<Address>>,
-    body: BodyKind,
+    copies: Vec<Vec<Recipient>>,
     arrived: Timestamp,
     buffer: Vec<u8>,
     file: Option<BodyFile>,
     file_octets: u64,
-    received: usize,
+    /// Octets of the stamp: the message begins behind it.
+    stamp_octets: usize,
+    /// What its header showed, once it was looked at.
+    header: Option<header::Header>,
+    /// Whether everything that went to the file is.
+    is_ascii: bool,
     medium: Option<OwnedSemaphorePermit>,
 }
 
@@ -80,51 +124,47 @@ impl Gate {
     }
 
     /// Begins a message; its trace field is written already.
-    pub fn open(
-        &self,
-        origin: &Origin,
-        (client, class): (ClientName, Class),
-        reverse_path: ReversePath,
-        recipients: &[Address],
-        body: BodyKind,
-    ) -> Draft {
+    pub fn open(&self, origin: &Origin, mut mail: Mail) -> Draft {
         let now = self.clock.now();
-        let copies = split_by_domain(recipients);
         let id = self.ids.next(now);
-        let stamp = stamp::received(origin, &self.settings.hostname, id, recipients, now);
+        let stamp = stamp::received(origin, &self.settings.hostname, id, &mail, now);
+        let copies = split_by_domain(std::mem::take(&mut mail.recipients));
         Draft {
             gate: self.clone(),
             id,
-            client,
-            class,
-            reverse_path,
+            mail,
             copies,
-            body,
             arrived: now,
+            stamp_octets: stamp.len(),
             buffer: stamp.into_bytes(),
             file: None,
             file_octets: 0,
-            received: 0,
+            header: None,
+            is_ascii: true,
             medium: None,
         }
     }
 }
 
 /// One list a domain, or several for very many recipients; a recipient named twice is served once.
-fn split_by_domain(recipients: &[Address]) -> Vec<Vec<Address>> {
-    let mut copies: Vec<Vec<Address>> = Vec::new();
+fn split_by_domain(recipients: Vec<Recipient>) -> Vec<Vec<Recipient>> {
+    let mut copies: Vec<Vec<Recipient>> = Vec::new();
     let mut by_domain = std::collections::HashMap::new();
     let mut seen = std::collections::HashSet::new();
-    for recipient in recipients.iter().filter(|recipient| seen.insert(*recipient)) {
-        let copy = by_domain.get(recipient.domain()).copied();
+    for recipient in recipients {
+        if !seen.insert(recipient.address.clone()) {
+            continue;
+        }
+        let domain = recipient.address.domain();
+        let copy = by_domain.get(domain).copied();
         let copy = copy
             .filter(|copy| copies.get(*copy).is_some_and(|copy: &Vec<_>| copy.len() < COPY_RECIPIENTS_MAX));
         let copy = copy.unwrap_or_else(|| {
             copies.push(Vec::new());
-            by_domain.insert(recipient.domain(), copies.len() - 1);
+            by_domain.insert(domain.clone(), copies.len() - 1);
             copies.len() - 1
         });
-        copies[copy].push(recipient.clone());
+        copies[copy].push(recipient);
     }
     copies
 }
@@ -162,10 +202,28 @@ impl Draft {
         self.medium.is_some()
     }
 
-    async fn spill(&mut self) -> Result<(), StoreError> {
-        if self.file.is_none() {
-            self.received = stamp::count_received(&self.buffer);
+    /// Looks at the header, once, and mends what its writer left out: while it is still in memory.
+    fn settle_header(&mut self) {
+        if self.header.is_some() {
+            return;
         }
+        let message = &self.buffer[self.stamp_octets..];
+        let header = header::inspect(message);
+        let mended = header.folded(message);
+        let missing = header.missing(&self.gate.settings.hostname, self.id, self.arrived);
+        if let Some(mended) = mended {
+            let end = self.stamp_octets + header.octets;
+            self.buffer.splice(self.stamp_octets..end, mended);
+        }
+        if !missing.is_empty() {
+            self.buffer.splice(self.stamp_octets..self.stamp_octets, missing.into_bytes());
+        }
+        self.header = Some(header);
+    }
+
+    async fn spill(&mut self) -> Result<(), StoreError> {
+        self.settle_header();
+        self.is_ascii &= self.buffer.is_ascii();
         let owner = queue::body_owner(self.id, self.copies.len());
         let (store, file, octets) =
             (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
@@ -187,12 +245,17 @@ impl Draft {
 
     /// Makes it durable. When this returns an id, the message will survive anything.
     pub async fn commit(mut self) -> Result<Accepted, GateError> {
-        if self.file.is_none() {
-            self.received = stamp::count_received(&self.buffer);
+        // where it went to a file before its end was seen, the header was too large
+        let is_whole = self.file.is_none();
+        self.settle_header();
+        let header = self.header.unwrap_or_default();
+        if header.octets > HEADER_MAX_OCTETS || !(header.has_end || is_whole) {
+            return Err(GateError::Header);
         }
-        if self.received > RECEIVED_MAX {
-            return Err(GateError::Loop(self.received - 1));
+        if header.received >= RECEIVED_MAX {
+            return Err(GateError::Loop(header.received));
         }
+        self.is_ascii &= self.buffer.is_ascii();
         let size_octets = self.file_octets + self.buffer.len() as u64;
         let body = self.finish_body().await?;
         let expires = self.arrived.after(self.gate.settings.expire_after);
@@ -220,19 +283,21 @@ impl Draft {
     fn envelopes(&mut self, size_octets: u64) -> Vec<(Envelope, Timestamp)> {
         let (first, arrived) = (self.id, self.arrived);
         let copies = std::mem::take(&mut self.copies).into_iter().enumerate();
-        let envelope = |(number, recipients): (usize, Vec<Address>)| {
+        let mail = &self.mail;
+        // what it is, whatever it was declared to be: plain text goes everywhere
+        let body = if self.is_ascii { BodyKind::SevenBit } else { BodyKind::EightBitMime };
+        let has_utf8_header = mail.is_utf8 && self.header.is_some_and(|header| !header.is_ascii);
+        let envelope = |(number, recipients): (usize, Vec<Recipient>)| {
+            let id = if number == 0 { first } else { self.gate.ids.next(arrived) };
             let envelope = Envelope {
-                id: if number == 0 { first } else { self.gate.ids.next(arrived) },
-                client: self.client.clone(),
-                class: self.class,
-                reverse_path: self.reverse_path.clone(),
-                recipients: recipients.into_iter().map(|address| Recipient { address }).collect(),
-                arrived,
+                class: mail.class,
                 size_octets,
-                body: self.body,
-                attempts: 0,
-                tried: Timestamp::ZERO,
-                is_delay_told: false,
+                body,
+                has_utf8_header,
+                ret: mail.ret,
+                envelope_id: mail.envelope_id.clone(),
+                priority: mail.priority,
+                ..Envelope::plain(id, mail.client.clone(), mail.from.clone(), recipients, arrived)
             };
             (envelope, arrived)
         };
@@ -254,17 +319,16 @@ pub struct Accepted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::Address;
 
     #[test]
     fn recipients_are_split_by_domain_and_served_once() {
-        let recipients: Vec<Address> = ["a@x.example", "b@y.example", "c@x.example", "a@x.example"]
-            .iter()
-            .map(|to| Address::parse(to).expect("an address"))
-            .collect();
-        let copies = split_by_domain(&recipients);
+        let to = |to: &str| Recipient::plain(Address::parse(to).expect("an address"));
+        let copies =
+            split_by_domain(["a@x.example", "b@y.example", "c@x.example", "a@x.example"].map(to).into());
         let told: Vec<String> = copies
             .iter()
-            .map(|copy| copy.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            .map(|copy| copy.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(told, ["a@x.example c@x.example", "b@y.example"]);
     }
@@ -272,8 +336,8 @@ mod tests {
     #[test]
     fn very_many_recipients_of_a_domain_are_several_copies() {
         let address = |number: usize| Address::parse(&format!("u{number}@x.example")).expect("an address");
-        let recipients: Vec<Address> = (0..250).map(address).collect();
-        let sizes: Vec<usize> = split_by_domain(&recipients).iter().map(Vec::len).collect();
+        let recipients = (0..250).map(|number| Recipient::plain(address(number))).collect();
+        let sizes: Vec<usize> = split_by_domain(recipients).iter().map(Vec::len).collect();
         assert_eq!(sizes, [100, 100, 50]);
     }
 }

@@ -5,7 +5,8 @@
 //! a draft given up leaves nothing. Never decides who may send.
 
 mod draft;
+mod header;
 mod stamp;
 
-pub use draft::{Accepted, Draft, Gate, GateError, GateSettings};
+pub use draft::{Accepted, Draft, Gate, GateError, GateSettings, Mail};
 pub use stamp::Origin;

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::Mail;
 use crate::clock::Timestamp;
-use crate::mail::{Address, Domain, MessageId, rfc5322_date};
+use crate::mail::{Domain, MessageId, rfc5322_date};
 
 /// Where a message came from.
 #[derive(Clone, Debug)]
@@ -15,6 +16,21 @@ pub struct Origin {
     pub helo: Box<str>,
     /// Whether it said EHLO.
     pub is_extended: bool,
+    /// Protocol and cipher, where the connection was a TLS one.
+    pub tls: Option<Box<str>>,
+}
+
+impl Origin {
+    /// The protocol (RFC 3848, RFC 6531 4.3).
+    fn protocol(&self, is_utf8: bool) -> &'static str {
+        match (is_utf8, self.is_extended, self.tls.is_some()) {
+            (true, _, false) => "UTF8SMTP",
+            (true, _, true) => "UTF8SMTPS",
+            (_, _, true) => "ESMTPS",
+            (_, true, false) => "ESMTP",
+            (_, false, false) => "SMTP",
+        }
+    }
 }
 
 /// The `Received:` field. Names the recipient only where there is just one: others are nobody's
@@ -23,47 +39,67 @@ pub(super) fn received(
     origin: &Origin,
     hostname: &Domain,
     id: MessageId,
-    recipients: &[Address],
+    mail: &Mail,
     now: Timestamp,
 ) -> String {
     let mut field = String::with_capacity(256);
     // a name that is no domain could end the comment that it stands beside
     let helo = Domain::parse(&origin.helo).map_or_else(|_| "unknown".into(), |name| name.to_string());
     let peer = Domain::literal(origin.peer);
-    let protocol = if origin.is_extended { "ESMTP" } else { "SMTP" };
+    let protocol = origin.protocol(mail.is_utf8);
     // writing to a String cannot fail
-    let _ = write!(field, "Received: from {helo} ({peer})\r\n\tby {hostname} with {protocol} id {id}");
-    if let [only] = recipients {
-        let _ = write!(field, "\r\n\tfor <{only}>");
+    let _ = write!(field, "Received: from {helo} ({peer})");
+    if let Some(tls) = &origin.tls {
+        let _ = write!(field, "\r\n\t(using {tls})");
+    }
+    let _ = write!(field, "\r\n\tby {hostname} with {protocol} id {id}");
+    // a name beyond ASCII would make the header of this and of every later server need SMTPUTF8
+    if let [only] = mail.recipients.as_slice()
+        && only.address.is_ascii()
+    {
+        let _ = write!(field, "\r\n\tfor <{}>", only.address);
+    }
+    // RFC 6710 6
+    if let Some(priority) = mail.priority {
+        let _ = write!(field, "\r\n\tPRIORITY {priority}");
     }
     let _ = write!(field, ";\r\n\t{}\r\n", rfc5322_date(now));
     field
 }
 
-/// How many relays a message has passed (RFC 5321 6.3), as far as this piece of it shows.
-pub(super) fn count_received(message: &[u8]) -> usize {
-    let end = memchr::memmem::find(message, b"\r\n\r\n").unwrap_or(message.len());
-    let header = &message[..end];
-    let is_trace = |line: &[u8]| line.get(..9).is_some_and(|name| name.eq_ignore_ascii_case(b"received:"));
-    let first = usize::from(is_trace(header));
-    first + memchr::memmem::find_iter(header, b"\r\n").filter(|at| is_trace(&header[at + 2..])).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{Address, ClientName, Recipient, ReversePath};
 
     fn stamp(helo: &str, recipients: &[&str]) -> String {
-        let origin = Origin { peer: "192.0.2.1".parse().expect("ip"), helo: helo.into(), is_extended: true };
-        let recipients: Vec<Address> = recipients.iter().map(|to| Address::parse(to).expect("to")).collect();
+        stamp_of(helo, None, &mail(recipients))
+    }
+
+    fn mail(recipients: &[&str]) -> Mail {
+        let to = |to: &&str| Recipient::plain(Address::parse(to).expect("an address"));
+        let client = ClientName::parse("apps").expect("a name");
+        Mail::plain(client, ReversePath::Null, recipients.iter().map(to).collect())
+    }
+
+    fn stamp_of(helo: &str, tls: Option<Box<str>>, mail: &Mail) -> String {
+        let peer = "192.0.2.1".parse().expect("ip");
+        let origin = Origin { peer, helo: helo.into(), is_extended: true, tls };
         let hostname = Domain::parse("r.example").expect("a name");
-        received(
-            &origin,
-            &hostname,
-            MessageId::from_u64(7),
-            &recipients,
-            Timestamp::from_millis(1_795_000_000_000),
-        )
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        received(&origin, &hostname, MessageId::from_u64(7), mail, now)
+    }
+
+    #[test]
+    fn the_stamp_tells_how_it_came() {
+        let tls = Some("TLSv1.3 with cipher TLS_AES_256_GCM_SHA384".into());
+        let told = Mail { is_utf8: true, priority: Some(-2), ..mail(&["zoë@b.example"]) };
+        assert_eq!(
+            stamp_of("c.example", tls, &told),
+            "Received: from c.example ([192.0.2.1])\r\n\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n\
+             \tby r.example with UTF8SMTPS id 0000000000000007\r\n\tPRIORITY -2;\r\n\
+             \tWed, 18 Nov 2026 11:06:40 +0000\r\n"
+        );
     }
 
     #[test]
@@ -75,11 +111,5 @@ mod tests {
         );
         assert!(!stamp("c.example", &["a@b.example", "c@b.example"]).contains("for <"));
         assert!(stamp("evil)(\\", &[]).starts_with("Received: from unknown ("));
-    }
-
-    #[test]
-    fn only_the_header_is_counted() {
-        let message = b"received: a\r\nX: y\r\nReceived: b\r\n\tReceived: folded\r\n\r\nReceived: body\r\n";
-        assert_eq!(count_received(message), 2);
     }
 }

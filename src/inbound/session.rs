@@ -17,10 +17,10 @@ use tokio::time::timeout;
 use super::listener::Inbound;
 use super::meters;
 use crate::accounts::Client;
-use crate::gate::{Draft, GateError, Origin};
-use crate::mail::{Address, Class, EnhancedStatus, Reply, ReversePath};
+use crate::gate::{Draft, GateError, Mail, Origin};
+use crate::mail::{Address, Class, EnhancedStatus, Recipient, Reply, ReversePath};
 use crate::net;
-use crate::smtp::{MailParameters, Next, Server};
+use crate::smtp::{MailParameters, Next, RcptParameters, Server};
 use crate::store::StoreError;
 
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
@@ -60,7 +60,7 @@ pub(super) async fn serve(
 struct Transaction {
     from: ReversePath,
     parameters: MailParameters,
-    recipients: Vec<Address>,
+    recipients: Vec<Recipient>,
 }
 
 struct Session<'a> {
@@ -87,7 +87,8 @@ impl Session<'_> {
             Next::Input => return self.read().await,
             Next::Close => return Ok(false),
             Next::Mail(from, parameters) => self.mail(from, parameters),
-            Next::Rcpt(to) => self.rcpt(to),
+            Next::Rcpt(to, parameters) => self.rcpt(to, parameters),
+            Next::StartTls => return Ok(false),
             Next::Data => self.data(),
             Next::Content => self.relieve().await,
             Next::Message(fault) => match fault {
@@ -126,9 +127,9 @@ impl Session<'_> {
         }
     }
 
-    fn rcpt(&mut self, to: Address) {
+    fn rcpt(&mut self, address: Address, RcptParameters { notify, original, .. }: RcptParameters) {
         if let Some(transaction) = &mut self.transaction {
-            transaction.recipients.push(to);
+            transaction.recipients.push(Recipient { address, notify, original });
         }
         self.server.accept();
     }
@@ -139,10 +140,20 @@ impl Session<'_> {
             return;
         };
         let (helo, is_extended) = self.server.helo();
-        let origin = Origin { peer: self.peer.ip(), helo: helo.unwrap_or_default().into(), is_extended };
+        let origin =
+            Origin { peer: self.peer.ip(), helo: helo.unwrap_or_default().into(), is_extended, tls: None };
         let Transaction { from, parameters, recipients } = transaction;
-        let who = (client.name.clone(), client.class.unwrap_or_else(|| class_of(parameters.priority)));
-        self.draft = Some(self.inbound.gate.open(&origin, who, from, &recipients, parameters.body));
+        let mail = Mail {
+            client: client.name.clone(),
+            class: client.class.unwrap_or_else(|| class_of(parameters.priority)),
+            from,
+            recipients,
+            is_utf8: parameters.is_utf8,
+            ret: parameters.ret,
+            envelope_id: parameters.envelope_id,
+            priority: parameters.priority,
+        };
+        self.draft = Some(self.inbound.gate.open(&origin, mail));
         self.server.accept();
     }
 
@@ -184,6 +195,9 @@ impl Session<'_> {
                 let (reason, reply) = match &error {
                     GateError::Loop(_) => {
                         ("loop", Reply::new(554, EnhancedStatus::new(5, 4, 6), error.to_string()))
+                    }
+                    GateError::Header => {
+                        ("header", Reply::new(552, EnhancedStatus::new(5, 3, 4), error.to_string()))
                     }
                     GateError::Store(error) => ("storage", storage_reply(error)),
                 };

@@ -36,7 +36,8 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Parses an address without angle brackets.
+    /// Parses an address without angle brackets. Its local part may hold characters beyond ASCII (RFC 6531
+    /// 3.3), which [`Address::is_ascii`] tells; a domain in Unicode becomes A-labels.
     ///
     /// ABNF: `Mailbox = Local-part "@" ( Domain / address-literal )` (RFC 5321 4.1.2)
     pub fn parse(text: &str) -> Result<Self, AddressError> {
@@ -59,19 +60,31 @@ impl Address {
         &self.local
     }
 
+    /// Whether servers without SMTPUTF8 take it.
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii()
+    }
+
     /// The domain.
     pub fn domain(&self) -> &Domain {
         &self.domain
     }
 }
 
-/// ABNF: `Dot-string = Atom *("." Atom)` (RFC 5321 4.1.2), `atext` of RFC 5322 3.2.3.
+/// ABNF: `Dot-string = Atom *("." Atom)` (RFC 5321 4.1.2), `atext` of RFC 5322 3.2.3 and
+/// `UTF8-non-ascii` (RFC 6531 3.3).
 fn is_dot_string(local: &str) -> bool {
-    local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
+    local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
-fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+fn is_atext(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || is_beyond_ascii(c)
+}
+
+/// What may stand in an address of the characters beyond ASCII: no control and no space of any kind, some of
+/// which others take for the end of a line.
+fn is_beyond_ascii(c: char) -> bool {
+    !c.is_ascii() && !c.is_control() && !c.is_whitespace()
 }
 
 /// ABNF: `Quoted-string = DQUOTE *QcontentSMTP DQUOTE` (RFC 5321 4.1.2).
@@ -79,12 +92,12 @@ fn is_quoted_string(local: &str) -> bool {
     let Some(inner) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return false;
     };
-    let mut octets = inner.bytes();
-    while let Some(octet) = octets.next() {
-        let good = match octet {
-            b'\\' => matches!(octets.next(), Some(32..=126)),
-            b'"' => false,
-            other => matches!(other, 32..=126),
+    let mut characters = inner.chars();
+    while let Some(c) = characters.next() {
+        let good = match c {
+            '\\' => matches!(characters.next(), Some(' '..='~')),
+            '"' => false,
+            other => matches!(other, ' '..='~') || is_beyond_ascii(other),
         };
         if !good {
             return false;
@@ -142,6 +155,8 @@ mod tests {
         for (text, local, domain) in [
             ("Ann.Lee@Example.NET", "Ann.Lee", "example.net"),
             ("\"a@b\\\" c\"@example.net", "\"a@b\\\" c\"", "example.net"),
+            ("zoë@Bücher.example", "zoë", "xn--bcher-kva.example"),
+            ("\"zo ë\"@example.net", "\"zo ë\"", "example.net"),
             ("a+tag!#$%&'*/=?^_`{|}~-@[192.0.2.1]", "a+tag!#$%&'*/=?^_`{|}~-", "[192.0.2.1]"),
         ] {
             let address = Address::parse(text).expect(text);
@@ -161,6 +176,9 @@ mod tests {
             ("\"a\"b\"@example.net", AddressError::BadLocalPart),
             ("\"a\\\"@example.net", AddressError::BadLocalPart),
             ("\"@example.net", AddressError::BadLocalPart),
+            ("a\u{85}b@example.net", AddressError::BadLocalPart),
+            ("a\u{2028}b@example.net", AddressError::BadLocalPart),
+            ("\"a\u{2029}b\"@example.net", AddressError::BadLocalPart),
             ("ann@", AddressError::Domain(DomainError::EmptyLabel)),
             (long_local.as_str(), AddressError::TooLong),
             (long_path.as_str(), AddressError::TooLong),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::address::{Address, ReversePath};
 use super::id::MessageId;
+use super::notification::{Notify, Return, Xtext};
 use crate::clock::Timestamp;
 
 /// The configured name of whoever hands mail over. Never empty, printable ASCII without spaces.
@@ -70,7 +71,7 @@ impl Class {
     }
 }
 
-/// What the body was declared to be (RFC 6152 BODY=).
+/// What the content is, whatever it was declared to be (RFC 6152).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyKind {
     /// Lines of US-ASCII.
@@ -85,6 +86,46 @@ pub enum BodyKind {
 pub struct Recipient {
     /// The forward-path.
     pub address: Address,
+    /// Of what the sender wants to hear.
+    pub notify: Notify,
+    /// Whom the sender meant, where this address is not the first (ORCPT).
+    pub original: Option<Xtext>,
+}
+
+impl Recipient {
+    /// One of whom the sender said nothing more.
+    pub fn plain(address: Address) -> Self {
+        Recipient { address, notify: Notify::Unsaid, original: None }
+    }
+}
+
+impl Envelope {
+    /// One of plain text of unknown size, of which nothing more is known.
+    pub fn plain(
+        id: MessageId,
+        client: ClientName,
+        from: ReversePath,
+        to: Vec<Recipient>,
+        at: Timestamp,
+    ) -> Self {
+        Envelope {
+            id,
+            client,
+            class: Class::Normal,
+            reverse_path: from,
+            recipients: to,
+            arrived: at,
+            size_octets: 0,
+            body: BodyKind::SevenBit,
+            has_utf8_header: false,
+            ret: None,
+            envelope_id: None,
+            priority: None,
+            attempts: 0,
+            tried: Timestamp::ZERO,
+            is_delay_told: false,
+        }
+    }
 }
 
 /// One copy of a message: the recipients of one domain.
@@ -104,8 +145,17 @@ pub struct Envelope {
     pub arrived: Timestamp,
     /// Octets of the message as it will be sent, before dot-stuffing.
     pub size_octets: u64,
-    /// What the body was declared to be.
+    /// What the content is.
     pub body: BodyKind,
+    /// Whether the header has characters beyond ASCII, and is sent as such (RFC 6532): only servers with
+    /// SMTPUTF8 take it.
+    pub has_utf8_header: bool,
+    /// How much of it a report of failure gives back; nothing where the sender did not say.
+    pub ret: Option<Return>,
+    /// The sender's own name for this transaction (ENVID).
+    pub envelope_id: Option<Xtext>,
+    /// How urgent its sender says it is (RFC 6710), from -9 to 9.
+    pub priority: Option<i8>,
     /// Attempts made for this message so far. Waiting is none.
     pub attempts: u32,
     /// When the last of them was made; [`Timestamp::ZERO`] before the first.

@@ -9,13 +9,17 @@ mod date;
 mod domain;
 mod envelope;
 mod id;
+mod notification;
 mod outcome;
 mod reply;
+mod verdict;
 
 pub use address::{Address, AddressError, LOCAL_PART_MAX_OCTETS, PATH_MAX_OCTETS, ReversePath};
 pub use date::rfc5322_date;
 pub use domain::{DOMAIN_MAX_OCTETS, Domain, DomainError};
 pub use envelope::{BodyKind, Class, ClientName, Envelope, Recipient};
 pub use id::{MessageId, MessageIds};
+pub use notification::{Notify, Return, Xtext};
 pub use outcome::{Outcome, OutcomeSink};
 pub use reply::{EnhancedStatus, Reply, Severity};
+pub use verdict::{Scope, Stage, Verdict};

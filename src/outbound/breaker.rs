@@ -96,7 +96,7 @@ fn kind(reply: &Reply) -> Option<Kind> {
 
 impl Breaker {
     /// Notes what a server of a domain said; whether that opened or closed the breaker for a kind.
-    pub(super) fn note(&mut self, now: Timestamp, domain: &Domain, verdicts: &[Reply]) -> Option<Switched> {
+    pub(super) fn note(&mut self, now: Timestamp, domain: &Domain, verdicts: &[&Reply]) -> Option<Switched> {
         self.turn(now);
         let domain = fnv(domain.as_str());
         let mut refused = None;
@@ -153,7 +153,6 @@ fn fnv(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::slice::from_ref;
 
     use super::*;
 
@@ -173,15 +172,15 @@ mod tests {
     fn one_refusal_from_all_sides_is_withheld_until_others_take_mail_again() {
         let (mut breaker, blocked, fine) = (Breaker::default(), reply(550, (5, 7, 1)), reply(250, (2, 0, 0)));
         for number in 0..19 {
-            assert_eq!(breaker.note(at(number), &domain(number), from_ref(&blocked)), None);
+            assert_eq!(breaker.note(at(number), &domain(number), &[&blocked]), None);
         }
-        assert_eq!(breaker.note(at(19), &domain(1), from_ref(&blocked)), None, "a domain counts once");
+        assert_eq!(breaker.note(at(19), &domain(1), &[&blocked]), None, "a domain counts once");
         let kind = Kind::Enhanced(7, 1);
-        let opened = breaker.note(at(20), &domain(20), from_ref(&blocked));
+        let opened = breaker.note(at(20), &domain(20), &[&blocked]);
         assert_eq!(opened, Some(Switched { kind, is_open: true }));
         assert!(breaker.withholds(&blocked) && !breaker.withholds(&reply(550, (5, 7, 2))));
         let closed: Vec<_> =
-            (100..200).filter_map(|number| breaker.note(at(30), &domain(number), from_ref(&fine))).collect();
+            (100..200).filter_map(|number| breaker.note(at(30), &domain(number), &[&fine])).collect();
         assert_eq!(closed, [Switched { kind, is_open: false }]);
         assert!(!breaker.withholds(&blocked));
     }
@@ -191,8 +190,8 @@ mod tests {
         let mut breaker = Breaker::default();
         for number in 0..200 {
             let said = if number % 4 == 0 { reply(554, (5, 7, 1)) } else { reply(250, (2, 0, 0)) };
-            assert_eq!(breaker.note(at(1), &domain(number), &[said]), None);
-            assert_eq!(breaker.note(at(1), &domain(1000 + number), &[reply(550, (5, 1, 1))]), None);
+            assert_eq!(breaker.note(at(1), &domain(number), &[&said]), None);
+            assert_eq!(breaker.note(at(1), &domain(1000 + number), &[&reply(550, (5, 1, 1))]), None);
         }
         assert!(!breaker.withholds(&reply(550, (5, 1, 1))));
     }
@@ -202,7 +201,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for number in 0..100 {
             let now = at(number * 40);
-            assert_eq!(breaker.note(now, &domain(number), &[reply(554, (5, 7, 1))]), None);
+            assert_eq!(breaker.note(now, &domain(number), &[&reply(554, (5, 7, 1))]), None);
         }
     }
 }

@@ -7,8 +7,8 @@ use super::Deps;
 #[cfg(test)]
 use super::faults;
 use super::meters::{self, Meters};
-use super::settle::{self, Attempt, Circumstances, settle};
-use crate::mail::{EnhancedStatus, Outcome, Reply};
+use super::settle::{self, Attempt, Circumstances, ReportIds, Tried, settle};
+use crate::mail::{EnhancedStatus, Outcome, Reply, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
 
@@ -21,17 +21,10 @@ pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError
 }
 
 /// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
-pub(super) async fn conclude(
-    deps: &Deps,
-    meters: &Meters,
-    leased: Leased,
-    verdicts: &[Reply],
-    remote: Option<&str>,
-    content: Option<&[u8]>,
-) {
+pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried: Tried<'_>) {
     let circumstances = circumstances(deps);
-    let withheld = heed_breaker(deps, &leased.queued, verdicts, remote);
-    let attempt = Attempt { queued: &leased.queued, verdicts, remote, content, withheld: &withheld };
+    let withheld = heed_breaker(deps, &leased.queued, tried.verdicts);
+    let attempt = Attempt { queued: &leased.queued, tried, withheld: &withheld };
     let settlement = settle(&attempt, &circumstances);
     #[cfg(test)]
     if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
@@ -39,15 +32,16 @@ pub(super) async fn conclude(
     }
     let waited = circumstances.now.since(leased.queued.envelope.arrived);
     for (outcome, reply) in &settlement.outcomes {
-        tell(meters, outcome, reply, remote.unwrap_or("none"), waited, settlement.next_due);
+        let remote = tried.remote.map_or("none", |remote| remote.host);
+        tell(meters, outcome, reply, remote, waited, settlement.next_due);
     }
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
 }
 
 /// Tells the sender of a copy that it takes long.
-pub(super) async fn tell_delay(deps: &Deps, leased: Leased, verdicts: &[Reply], content: Option<&[u8]>) {
-    let attempt = Attempt { queued: &leased.queued, verdicts, remote: None, content, withheld: &[] };
+pub(super) async fn tell_delay(deps: &Deps, leased: Leased, tried: Tried<'_>) {
+    let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
     let batch = settle::tell_delay(&attempt, &circumstances(deps));
     tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
     submit(deps, batch, leased, Vec::new()).await;
@@ -64,18 +58,27 @@ pub(super) fn circumstances(deps: &Deps) -> Circumstances<'_> {
         delay_notice_after: deps.settings.delay_notice_after,
         clock_is_sound: !deps.clock.has_jumped(),
         orders: deps.orders.now(),
-        report_id: deps.ids.next(now),
-        notice_id: deps.ids.next(now),
+        report_ids: ReportIds {
+            failure: deps.ids.next(now),
+            delay: deps.ids.next(now),
+            success: deps.ids.next(now),
+        },
         dice: fastrand::u64(..),
     }
 }
 
 /// Counts what a server said; gives the refusals among it that are not believed now.
-fn heed_breaker(deps: &Deps, queued: &Queued, verdicts: &[Reply], remote: Option<&str>) -> Vec<Reply> {
-    let (Some(_), Some(domain)) = (remote, queued.domain()) else { return Vec::new() };
+fn heed_breaker(deps: &Deps, queued: &Queued, verdicts: &[Verdict]) -> Vec<Reply> {
+    let Some(domain) = queued.domain() else { return Vec::new() };
+    let said = verdicts.iter().filter(|verdict| verdict.stage != Stage::Ours);
+    let verdicts: Vec<&Reply> = said.map(|verdict| &verdict.reply).collect();
+    if verdicts.is_empty() {
+        return Vec::new();
+    }
     let mut breaker = deps.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-    let switched = breaker.note(deps.clock.now(), domain, verdicts);
-    let withheld = verdicts.iter().filter(|reply| breaker.withholds(reply)).cloned().collect();
+    let switched = breaker.note(deps.clock.now(), domain, &verdicts);
+    let withheld =
+        verdicts.iter().filter(|reply| breaker.withholds(reply)).map(|reply| (*reply).clone()).collect();
     drop(breaker);
     if let Some(switched) = switched {
         meters::breaker(switched.is_open);
@@ -135,6 +138,6 @@ fn tell(
 }
 
 /// What an attempt is told that never reached a server.
-pub(super) fn unreached(code: u16, (class, subject, detail): (u8, u16, u16), text: String) -> Reply {
-    Reply::new(code, EnhancedStatus::new(class, subject, detail), text)
+pub(super) fn unreached(code: u16, (class, subject, detail): (u8, u16, u16), text: String) -> Verdict {
+    Verdict::ours(Reply::new(code, EnhancedStatus::new(class, subject, detail), text))
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Deps;
-use crate::mail::{EnhancedStatus, Reply, Severity};
+use crate::mail::{EnhancedStatus, Reply, Severity, Stage, Verdict};
 use crate::net::{Host, Stream};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
 use crate::store::{BodyReader, FileReader, StoreError};
@@ -55,7 +55,7 @@ pub(super) enum Transacted {
     /// The server judged.
     Verdicts(Verdicts),
     /// The connection broke in mid-transaction; the fate of the copy is not known.
-    Lost(Reply),
+    Lost(Verdict),
     /// The connection was dead already. Nothing was said about the copy.
     Untouched,
     /// Our own body could not be read to its end; the server was not told that it was whole.
@@ -165,6 +165,11 @@ impl Connection {
         !self.input.is_empty() || Pin::new(&mut self.stream).poll_read(&mut nobody, &mut probe).is_ready()
     }
 
+    /// Whether the server tells senders what they want to hear (RFC 3461).
+    pub(super) fn tells_senders(&self) -> bool {
+        self.client.capabilities().dsn
+    }
+
     /// Recipients that the server takes in one transaction.
     pub(super) fn recipients_max(&self) -> usize {
         self.client.capabilities().rcpt_max.map_or(usize::MAX, |most| most as usize)
@@ -202,7 +207,7 @@ impl Connection {
                 Ok(ClientEvent::Done(verdicts)) => {
                     // "no more messages in this session" is no word on this one
                     let first_word = self.client.replies_heard() == said_before + 1;
-                    let is_goodbye = verdicts.recipients.iter().all(|reply| reply.code == 421);
+                    let is_goodbye = verdicts.recipients.iter().all(|verdict| verdict.reply.code == 421);
                     self.client.note_surplus(&self.input);
                     return if first_word && is_goodbye && age != Age::Fresh {
                         Transacted::Untouched
@@ -227,8 +232,10 @@ impl Connection {
                         Err(SendError::Io(error)) => return self.last_word(&error).await,
                     }
                 }
-                Ok(ClientEvent::Closing(reply)) => return Transacted::Lost(reply),
-                Ok(ClientEvent::Ready) => {}
+                Ok(ClientEvent::Closing(reply)) => {
+                    return Transacted::Lost(Verdict { reply, stage: Stage::Session });
+                }
+                Ok(ClientEvent::Ready | ClientEvent::StartTls) => {}
                 // a connection kept open that dies at the first word was dead before it
                 Err(_)
                     if age != Age::Fresh
@@ -249,7 +256,7 @@ impl Connection {
         }
         match self.next_event(GOODBYE_TIMEOUT).await {
             Ok(ClientEvent::Done(Verdicts { recipients }))
-                if recipients.iter().all(|reply| reply.severity() != Severity::Success) =>
+                if recipients.iter().all(|verdict| verdict.severity() != Severity::Success) =>
             {
                 Transacted::Verdicts(Verdicts { recipients })
             }
@@ -258,7 +265,8 @@ impl Connection {
     }
 
     fn lost(&self, error: &io::Error) -> Transacted {
-        Transacted::Lost(network_reply(2, format!("connection to {} lost: {error}", self.host)))
+        let text = format!("connection to {} lost: {error}", self.host);
+        Transacted::Lost(Verdict::ours(network_reply(2, text)))
     }
 
     /// Writes what is to be written, then reads until there is an event.

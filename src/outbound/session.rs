@@ -19,8 +19,9 @@ use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::pace::Pace;
 use super::route::Route;
+use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Address, Severity};
+use crate::mail::{Envelope, Return, Severity, Verdict};
 use crate::queue::Leased;
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
@@ -148,7 +149,8 @@ async fn plant_verdict(deps: &Deps, lane: &Lane) {
     {
         let reply = unreached(if bounces { 550 } else { 451 }, (4, 4, 1), "planted".into());
         let verdicts = vec![reply; work.leased.queued.envelope.recipients.len()];
-        conclude(deps, &Meters::default(), work.leased, &verdicts, None, None).await;
+        let tried = Tried { verdicts: &verdicts, remote: None, content: None };
+        conclude(deps, &Meters::default(), work.leased, tried).await;
     }
 }
 
@@ -281,20 +283,22 @@ impl Session<'_> {
             }
         };
         let envelope = &work.leased.queued.envelope;
-        let recipients: Vec<Address> =
-            envelope.recipients.iter().map(|recipient| recipient.address.clone()).collect();
         self.meters.attempts.increment(1);
         // where the server names a limit, the others are served when these are settled (RFC 9422)
-        let some = &recipients[..recipients.len().min(connection.recipients_max())];
+        let some = &envelope.recipients[..envelope.recipients.len().min(connection.recipients_max())];
         let outgoing = Outgoing {
             from: &envelope.reverse_path,
             recipients: some,
             size_octets: envelope.size_octets,
             body: envelope.body,
+            has_utf8_header: envelope.has_utf8_header,
+            ret: envelope.ret,
+            envelope_id: envelope.envelope_id.as_ref(),
+            priority: envelope.priority,
         };
         let verdicts = match connection.transact(outgoing, body.clone(), age).await {
             Transacted::Verdicts(verdicts) => verdicts.recipients,
-            Transacted::Lost(reply) => vec![reply; some.len()],
+            Transacted::Lost(verdict) => vec![verdict; some.len()],
             Transacted::Untouched => {
                 work.comebacks += 1;
                 return Some(work);
@@ -306,17 +310,14 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let is_good = verdicts.iter().all(|reply| reply.severity() == Severity::Success);
-        let content = if is_good { None } else { beginning(body).await };
-        conclude(
-            self.deps,
-            &self.meters,
-            work.leased,
-            &verdicts,
-            Some(connection.host()),
-            content.as_deref(),
-        )
-        .await;
+        let remote = Remote { host: connection.host(), tells: connection.tells_senders() };
+        let content = if may_be_reported(envelope, &verdicts, remote) {
+            beginning(body, envelope.ret == Some(Return::Full)).await
+        } else {
+            None
+        };
+        let tried = Tried { verdicts: &verdicts, remote: Some(remote), content: content.as_deref() };
+        conclude(self.deps, &self.meters, work.leased, tried).await;
         None
     }
 
@@ -341,12 +342,20 @@ impl Session<'_> {
     }
 }
 
-/// As much of a message as its header may take, for a report.
-async fn beginning(body: BodyReader) -> Option<Bytes> {
+/// Whether the sender may be told of it, so that the message is wanted once more.
+fn may_be_reported(envelope: &Envelope, verdicts: &[Verdict], remote: Remote<'_>) -> bool {
+    let wants_success = envelope.recipients.iter().any(|recipient| recipient.notify.wants_success());
+    let is_good = verdicts.iter().all(|verdict| verdict.severity() == Severity::Success);
+    !is_good || (wants_success && !remote.tells)
+}
+
+/// As much of a message as its header may take, for a report; or as much as may be given back.
+async fn beginning(body: BodyReader, gives_back: bool) -> Option<Bytes> {
+    let octets = if gives_back { dsn::RETURNED_MAX_OCTETS } else { dsn::HEADERS_MAX_OCTETS };
     match body {
         BodyReader::Octets(octets) => Some(octets),
         BodyReader::File(mut file) => {
-            let read = tokio::task::spawn_blocking(move || file.read(dsn::HEADERS_MAX_OCTETS));
+            let read = tokio::task::spawn_blocking(move || file.read(octets));
             // a report without the header is better than none
             read.await.ok()?.ok()
         }

@@ -11,22 +11,37 @@ use bytes::Bytes;
 
 use super::retry::RetrySchedule;
 use crate::clock::Timestamp;
-use crate::dsn::{self, Action, Failure, Report, greylisted_for};
+use crate::dsn::{self, Action, Entry, Report, greylisted_for};
 use crate::mail::{
-    BodyKind, ClientName, Domain, Envelope, MessageId, Outcome, Recipient, Reply, ReversePath, Severity,
+    BodyKind, ClientName, Domain, Envelope, MessageId, Notify, Outcome, Recipient, Reply, ReversePath,
+    Severity, Stage, Verdict,
 };
 use crate::queue::{self, OrderSet, Queued};
 use crate::store::{Batch, NewBody};
 
+/// The server that was asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote<'a> {
+    pub(super) host: &'a str,
+    /// Whether it was told, and will tell, what the sender wants to hear (RFC 3461).
+    pub(super) tells: bool,
+}
+
+/// What came of trying.
+#[derive(Clone, Copy)]
+pub(super) struct Tried<'a> {
+    /// One for each recipient, in their order; for the first of them, where not all could be tried.
+    pub(super) verdicts: &'a [Verdict],
+    /// The server that was asked; none where none was reached.
+    pub(super) remote: Option<Remote<'a>>,
+    /// The message as far as it is in memory, for a report.
+    pub(super) content: Option<&'a [u8]>,
+}
+
 /// What was tried, and what came of it.
 pub(super) struct Attempt<'a> {
     pub(super) queued: &'a Queued,
-    /// A reply for each recipient, in their order; for the first of them, where not all could be tried.
-    pub(super) verdicts: &'a [Reply],
-    /// The server that said so.
-    pub(super) remote: Option<&'a str>,
-    /// The message as far as it is in memory, for the report.
-    pub(super) content: Option<&'a [u8]>,
+    pub(super) tried: Tried<'a>,
     /// Refusals that are not believed now.
     pub(super) withheld: &'a [Reply],
 }
@@ -43,11 +58,18 @@ pub(super) struct Circumstances<'a> {
     pub(super) orders: Arc<OrderSet>,
     /// Whether ages are to be believed. After a jump of the clock nothing is given up for its age.
     pub(super) clock_is_sound: bool,
-    /// The ids of a report and of a notice of delay, should they be owed.
-    pub(super) report_id: MessageId,
-    pub(super) notice_id: MessageId,
+    /// The ids of reports that may be owed.
+    pub(super) report_ids: ReportIds,
     /// Any number.
     pub(super) dice: u64,
+}
+
+/// The ids of what may be told of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReportIds {
+    pub(super) failure: MessageId,
+    pub(super) delay: MessageId,
+    pub(super) success: MessageId,
 }
 
 impl Circumstances<'_> {
@@ -64,7 +86,9 @@ impl Circumstances<'_> {
 
     /// When the sender is told that a copy takes long; nothing where they know, or nobody is to be told.
     fn delay_notice_at(&self, envelope: &Envelope) -> Option<Timestamp> {
-        let is_wanted = !envelope.is_delay_told && envelope.reverse_path != ReversePath::Null;
+        let is_wanted = !envelope.is_delay_told
+            && envelope.reverse_path != ReversePath::Null
+            && envelope.recipients.iter().any(|recipient| recipient.notify.wants_delay());
         let after = self.delay_notice_after.filter(|_| is_wanted && self.clock_is_sound)?;
         Some(envelope.arrived.after(after))
     }
@@ -90,30 +114,39 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
     let id = queued.envelope.id;
     // expiry is judged only here: after an attempt made past the time
     let is_expired = given.is_expired(queued);
-    let (mut left, mut put_off, mut failures, mut outcomes) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (recipient, reply) in queued.envelope.recipients.iter().zip(attempt.verdicts) {
-        let address = recipient.address.clone();
-        let outcome = match reply.severity() {
-            Severity::Success => Outcome::Delivered { id, recipient: address },
-            severity
-                if !is_expired && (severity == Severity::Transient || attempt.withheld.contains(reply)) =>
-            {
+    let Tried { verdicts, remote, .. } = attempt.tried;
+    // who takes it over tells the sender, or else we do
+    let tells = remote.is_some_and(|remote| remote.tells);
+    let (mut left, mut told, mut outcomes) = (Vec::new(), Told::default(), Vec::new());
+    for (recipient, verdict) in queued.envelope.recipients.iter().zip(verdicts) {
+        let (address, said) = (recipient.address.clone(), said(recipient, verdict, remote));
+        let is_final = verdict.is_final() && !attempt.withheld.contains(&verdict.reply);
+        let outcome = match verdict.severity() {
+            Severity::Success => {
+                if !tells && recipient.notify.wants_success() {
+                    told.relayed.push(said.entry);
+                }
+                Outcome::Delivered { id, recipient: address }
+            }
+            _ if !is_expired && !is_final => {
                 left.push(recipient.clone());
-                put_off.push(failure(recipient, reply, attempt.remote));
+                told.put_off.push(said);
                 Outcome::Deferred { id, recipient: address }
             }
             Severity::Transient | Severity::Permanent => {
-                failures.push(failure(recipient, reply, attempt.remote));
+                if said.notify.wants_failure() {
+                    told.failed.push(said.entry);
+                }
                 Outcome::Bounced { id, recipient: address }
             }
         };
-        outcomes.push((outcome, reply.clone()));
+        outcomes.push((outcome, verdict.reply.clone()));
     }
+    let put_off = &told.put_off;
     let mut batch = Batch::new();
     // those the server had no room for in one transaction follow at once, as long as that gets on
-    let untouched = queued.envelope.recipients.get(attempt.verdicts.len()..).unwrap_or_default();
-    let gets_on = put_off.len() < attempt.verdicts.len();
+    let untouched = queued.envelope.recipients.get(verdicts.len()..).unwrap_or_default();
+    let gets_on = put_off.len() < verdicts.len();
     let goes_on = gets_on && !untouched.is_empty();
     left.splice(..0, untouched.iter().cloned());
     let is_delay_told = !goes_on && given.is_delay_notice_due(queued) && !put_off.is_empty();
@@ -122,13 +155,12 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
         queue::reschedule(&mut batch, queued, envelope, given.now);
         Some(given.now)
     } else {
-        write_remainder(&mut batch, queued, left, (&put_off, is_delay_told), given)
+        write_remainder(&mut batch, queued, left, (put_off, is_delay_told), given)
     };
-    if !failures.is_empty() {
-        write_report(&mut batch, attempt, Action::Failed, &failures, given);
-    }
+    write_report(&mut batch, attempt, Action::Failed, &told.failed, given);
+    write_report(&mut batch, attempt, Action::Relayed, &told.relayed, given);
     if is_delay_told {
-        write_report(&mut batch, attempt, Action::Delayed(queued.expires), &put_off, given);
+        write_report(&mut batch, attempt, Action::Delayed(queued.expires), &waiting(put_off), given);
     }
     Settlement { batch, outcomes, next_due }
 }
@@ -138,15 +170,40 @@ pub(super) fn tell_delay(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Ba
     let (mut batch, queued) = (Batch::new(), attempt.queued);
     let envelope = Envelope { is_delay_told: true, ..queued.envelope.clone() };
     queue::reschedule(&mut batch, queued, envelope, queued.due);
-    let waiting = queued.envelope.recipients.iter().zip(attempt.verdicts);
-    let waiting: Vec<Failure> =
-        waiting.map(|(recipient, reply)| failure(recipient, reply, attempt.remote)).collect();
-    write_report(&mut batch, attempt, Action::Delayed(queued.expires), &waiting, given);
+    let Tried { verdicts, remote, .. } = attempt.tried;
+    let put_off = queued.envelope.recipients.iter().zip(verdicts);
+    let put_off: Vec<Said> = put_off.map(|(recipient, verdict)| said(recipient, verdict, remote)).collect();
+    write_report(&mut batch, attempt, Action::Delayed(queued.expires), &waiting(&put_off), given);
     batch
 }
 
-fn failure(recipient: &Recipient, reply: &Reply, remote: Option<&str>) -> Failure {
-    Failure { recipient: recipient.address.clone(), reply: reply.clone(), remote: remote.map(Into::into) }
+/// What was said of a recipient, and of what their sender wants to hear.
+struct Said {
+    entry: Entry,
+    notify: Notify,
+}
+
+/// What there is to tell of an attempt.
+#[derive(Default)]
+struct Told {
+    put_off: Vec<Said>,
+    failed: Vec<Entry>,
+    relayed: Vec<Entry>,
+}
+
+fn said(recipient: &Recipient, verdict: &Verdict, remote: Option<Remote<'_>>) -> Said {
+    let entry = Entry {
+        recipient: recipient.address.clone(),
+        original: recipient.original.clone(),
+        reply: verdict.reply.clone(),
+        remote: remote.filter(|_| verdict.stage != Stage::Ours).map(|remote| remote.host.into()),
+    };
+    Said { entry, notify: recipient.notify }
+}
+
+/// Those who wait, and whose sender wants to hear of it.
+fn waiting(put_off: &[Said]) -> Vec<Entry> {
+    put_off.iter().filter(|said| said.notify.wants_delay()).map(|said| said.entry.clone()).collect()
 }
 
 /// The copy goes, or stays with those who are still to be served.
@@ -154,7 +211,7 @@ fn write_remainder(
     batch: &mut Batch,
     queued: &Queued,
     left: Vec<Recipient>,
-    (put_off, is_delay_told): (&[Failure], bool),
+    (put_off, is_delay_told): (&[Said], bool),
     given: &Circumstances<'_>,
 ) -> Option<Timestamp> {
     if left.is_empty() {
@@ -174,10 +231,10 @@ fn write_remainder(
 }
 
 /// Who is greylisted comes again as soon as that is over, the first time.
-fn wait(attempts: u32, put_off: &[Failure], given: &Circumstances<'_>) -> Duration {
+fn wait(attempts: u32, put_off: &[Said], given: &Circumstances<'_>) -> Duration {
     let usual = given.retry.wait(attempts, given.dice);
     let greylisted =
-        put_off.iter().filter_map(|failure| greylisted_for(&failure.reply, given.retry.greylisted())).max();
+        put_off.iter().filter_map(|said| greylisted_for(&said.entry.reply, given.retry.greylisted())).max();
     match greylisted.map(|time| given.retry.wait_out(time, given.dice)) {
         Some(time) if attempts == 1 => time,
         Some(time) => usual.max(time),
@@ -190,17 +247,21 @@ fn write_report(
     batch: &mut Batch,
     attempt: &Attempt<'_>,
     action: Action,
-    recipients: &[Failure],
+    recipients: &[Entry],
     given: &Circumstances<'_>,
 ) {
     let envelope = &attempt.queued.envelope;
     #[cfg(test)]
     let envelope = &planted(envelope);
-    let ReversePath::Address(sender) = &envelope.reverse_path else { return };
-    let id = match action {
-        Action::Failed => given.report_id,
-        Action::Delayed(_) => given.notice_id,
+    let (ReversePath::Address(sender), false) = (&envelope.reverse_path, recipients.is_empty()) else {
+        return;
     };
+    let id = match action {
+        Action::Failed => given.report_ids.failure,
+        Action::Delayed(_) => given.report_ids.delay,
+        Action::Relayed | Action::Delivered => given.report_ids.success,
+    };
+    let original = attempt.tried.content;
     let report = Report {
         hostname: given.hostname,
         id,
@@ -208,21 +269,20 @@ fn write_report(
         now: given.now,
         arrived: envelope.arrived,
         original: envelope.id,
-        header: attempt.content,
+        envelope_id: envelope.envelope_id.as_ref(),
+        content: original,
+        is_whole: original.is_some_and(|content| content.len() as u64 == envelope.size_octets),
+        ret: envelope.ret,
     };
     let content = dsn::compose(&report, action, recipients);
+    let to = vec![Recipient::plain(sender.clone())];
     let report = Envelope {
-        id,
-        client: ClientName::own(),
         class: envelope.class,
-        reverse_path: ReversePath::Null,
-        recipients: vec![Recipient { address: sender.clone() }],
-        arrived: given.now,
         size_octets: content.len() as u64,
-        body: BodyKind::EightBitMime,
-        attempts: 0,
-        tried: Timestamp::ZERO,
-        is_delay_told: false,
+        body: if content.is_ascii() { BodyKind::SevenBit } else { BodyKind::EightBitMime },
+        // it names them in To
+        has_utf8_header: !sender.is_ascii(),
+        ..Envelope::plain(id, ClientName::own(), ReversePath::Null, to, given.now)
     };
     let expires = given.now.after(given.expire_after);
     queue::enqueue(batch, vec![(report, given.now)], NewBody::Octets(Bytes::from(content)), expires);
@@ -258,6 +318,16 @@ mod tests {
     /// tells what is in the queue then: `domain: recipients (attempts) @due`, and the outcomes.
     async fn check(
         from: ReversePath,
+        times: (u64, u64),
+        codes: &[u16],
+        clock_is_sound: bool,
+    ) -> (Vec<String>, Vec<&'static str>) {
+        check_by((from, Notify::Unsaid, false), times, codes, clock_is_sound).await
+    }
+
+    /// The same, where the sender wants to hear something, and the server may tell it.
+    async fn check_by(
+        (from, notify, tells): (ReversePath, Notify, bool),
         (arrived, expires): (u64, u64),
         codes: &[u16],
         clock_is_sound: bool,
@@ -274,17 +344,14 @@ mod tests {
         .expect("opens");
         let to = |number: usize| Address::parse(&format!("u{number}@there.example")).expect("an address");
         let envelope = Envelope {
-            id: MessageId::from_u64(1),
-            client: ClientName::parse("apps").expect("a name"),
-            class: Class::Normal,
-            reverse_path: from,
-            recipients: (0..codes.len()).map(|number| Recipient { address: to(number) }).collect(),
-            arrived: Timestamp::from_millis(arrived),
             size_octets: 2,
-            body: BodyKind::SevenBit,
-            attempts: 0,
-            tried: Timestamp::ZERO,
-            is_delay_told: false,
+            ..Envelope::plain(
+                MessageId::from_u64(1),
+                ClientName::parse("apps").expect("a name"),
+                from,
+                (0..codes.len()).map(|number| Recipient { notify, ..Recipient::plain(to(number)) }).collect(),
+                Timestamp::from_millis(arrived),
+            )
         };
         let mut batch = Batch::new();
         let body = NewBody::Octets(Bytes::from_static(b"hi"));
@@ -313,14 +380,11 @@ mod tests {
             .leased
         };
         let queued = read("there.example").remove(0).queued;
-        let verdicts: Vec<Reply> = codes.iter().map(|code| reply(*code)).collect();
-        let attempt = Attempt {
-            queued: &queued,
-            verdicts: &verdicts,
-            remote: Some("mx.example"),
-            content: Some(b"hi"),
-            withheld: &[],
-        };
+        let verdict = |code: &u16| Verdict { reply: reply(*code), stage: Stage::Content };
+        let verdicts: Vec<Verdict> = codes.iter().map(verdict).collect();
+        let remote = Some(Remote { host: "mx.example", tells });
+        let tried = Tried { verdicts: &verdicts, remote, content: Some(b"hi") };
+        let attempt = Attempt { queued: &queued, tried, withheld: &[] };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");
         let settlement = settle(
@@ -333,8 +397,11 @@ mod tests {
                 delay_notice_after: Some(NOTICE_AFTER),
                 clock_is_sound,
                 orders: Arc::default(),
-                report_id: MessageId::from_u64(2),
-                notice_id: MessageId::from_u64(3),
+                report_ids: ReportIds {
+                    failure: MessageId::from_u64(2),
+                    delay: MessageId::from_u64(3),
+                    success: MessageId::from_u64(4),
+                },
                 dice: 100,
             },
         );
@@ -379,6 +446,29 @@ mod tests {
 
     fn sender() -> ReversePath {
         ReversePath::Address(Address::parse("s@here.example").expect("an address"))
+    }
+
+    #[tokio::test]
+    async fn a_sender_hears_what_they_want_to_hear_and_nothing_else() {
+        let (soon, long_ago) = ((NOW - 1000, NOW + 500_000), (NOW - 400_000, NOW + 900_000));
+        let on = |success, failure, delay| Notify::On { success, failure, delay };
+        let (report, waits) = ("here.example: s (0) @1000000", "there.example: u0 (1) @1100000");
+        for (notify, tells, times, code, queue) in [
+            (on(true, true, false), false, soon, 250, vec![report]),
+            (on(true, true, false), true, soon, 250, vec![]),
+            (on(false, true, true), false, soon, 250, vec![]),
+            (Notify::Unsaid, false, soon, 250, vec![]),
+            (Notify::Never, false, soon, 550, vec![]),
+            (on(true, false, true), true, soon, 550, vec![]),
+            (on(false, true, false), true, soon, 550, vec![report]),
+            (Notify::Never, false, long_ago, 450, vec![waits]),
+            (on(true, true, false), false, long_ago, 450, vec![waits]),
+            (on(false, false, true), false, long_ago, 450, vec![waits, report]),
+        ] {
+            let want: Vec<String> = queue.into_iter().map(str::to_owned).collect();
+            let told = check_by((sender(), notify, tells), times, &[code], true).await.0;
+            assert_eq!(told, want, "{notify} {tells} {code}");
+        }
     }
 
     #[tokio::test]

@@ -4,42 +4,97 @@ use serde::{Deserialize, Serialize};
 
 use super::Queued;
 use crate::clock::Timestamp;
-use crate::mail::{Address, BodyKind, Class, ClientName, Envelope, MessageId, Recipient, ReversePath};
+use crate::mail::{
+    Address, BodyKind, Class, ClientName, Envelope, MessageId, Notify, Recipient, Return, ReversePath, Xtext,
+};
 use crate::store::StoreError;
 
 /// The first octet of a row in this form.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 #[derive(Serialize, Deserialize)]
-struct RecordV2<'a> {
+struct RecordV3<'a> {
     client: &'a str,
     class: u8,
     /// Empty for the null reverse-path.
     reverse_path: String,
-    recipients: Vec<String>,
+    recipients: Vec<RecipientV3>,
     arrived_ms: u64,
     due_ms: u64,
     expires_ms: u64,
     size_octets: u64,
-    eight_bit: bool,
+    /// Bits of [`CONTENT`].
+    content: u8,
+    /// Empty where there is none.
+    envelope_id: String,
+    priority: Option<i8>,
     attempts: u32,
     tried_ms: u64,
     is_delay_told: bool,
     shared_body: Option<u64>,
 }
 
+/// Octets above 127; characters beyond ASCII in the header; RET=FULL; RET=HDRS.
+const CONTENT: [u8; 4] = [1, 2, 4, 8];
+
+#[derive(Serialize, Deserialize)]
+struct RecipientV3 {
+    address: String,
+    /// 0: nothing said; else 1, and 2 for success, 4 for failure, 8 for delay.
+    notify: u8,
+    /// Empty where there is none.
+    original: String,
+}
+
+fn encode_recipient(recipient: &Recipient) -> RecipientV3 {
+    let notify = match recipient.notify {
+        Notify::Unsaid => 0,
+        Notify::Never => 1,
+        Notify::On { success, failure, delay } => {
+            1 | u8::from(success) << 1 | u8::from(failure) << 2 | u8::from(delay) << 3
+        }
+    };
+    let original = recipient.original.as_ref().map_or(String::new(), ToString::to_string);
+    RecipientV3 { address: recipient.address.to_string(), notify, original }
+}
+
+fn decode_recipient(record: &RecipientV3) -> Option<Recipient> {
+    let notify = match record.notify {
+        0 => Notify::Unsaid,
+        1 => Notify::Never,
+        bits => Notify::On { success: bits & 2 != 0, failure: bits & 4 != 0, delay: bits & 8 != 0 },
+    };
+    let original = match record.original.as_str() {
+        "" => None,
+        text => Some(Xtext::original_recipient(text)?),
+    };
+    Some(Recipient { address: Address::parse(&record.address).ok()?, notify, original })
+}
+
+fn content_bits(envelope: &Envelope) -> u8 {
+    let said = [
+        envelope.body == BodyKind::EightBitMime,
+        envelope.has_utf8_header,
+        envelope.ret == Some(Return::Full),
+        envelope.ret == Some(Return::Headers),
+    ];
+    said.iter().zip(CONTENT).map(|(is_said, bit)| if *is_said { bit } else { 0 }).sum()
+}
+
 pub(super) fn encode(queued: &Queued) -> Vec<u8> {
     let envelope = &queued.envelope;
-    let record = RecordV2 {
+    let record = RecordV3 {
         client: envelope.client.as_str(),
         class: envelope.class as u8,
         reverse_path: envelope.reverse_path.to_string(),
-        recipients: envelope.recipients.iter().map(|recipient| recipient.address.to_string()).collect(),
+        recipients: envelope.recipients.iter().map(encode_recipient).collect(),
         arrived_ms: envelope.arrived.as_millis(),
         due_ms: queued.due.as_millis(),
         expires_ms: queued.expires.as_millis(),
         size_octets: envelope.size_octets,
-        eight_bit: envelope.body == BodyKind::EightBitMime,
+        content: content_bits(envelope),
+        envelope_id: envelope.envelope_id.as_ref().map_or(String::new(), ToString::to_string),
+        priority: envelope.priority,
         attempts: envelope.attempts,
         tried_ms: envelope.tried.as_millis(),
         is_delay_told: envelope.is_delay_told,
@@ -54,9 +109,10 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
     let (VERSION, octets) = row.split_first().map(|(v, rest)| (*v, rest)).ok_or_else(damaged)? else {
         return Err(damaged());
     };
-    let record: RecordV2<'_> = postcard::from_bytes(octets).map_err(|_| damaged())?;
+    let record: RecordV3<'_> = postcard::from_bytes(octets).map_err(|_| damaged())?;
     let address = |text: &str| Address::parse(text).map_err(|_| damaged());
-    let recipients = record.recipients.iter().map(|text| Ok(Recipient { address: address(text)? }));
+    let recipients = record.recipients.iter().map(|record| decode_recipient(record).ok_or_else(damaged));
+    let [eight_bit, utf8_header, full, headers] = CONTENT.map(|bit| record.content & bit != 0);
     let envelope = Envelope {
         id,
         client: ClientName::parse(record.client).ok_or_else(damaged)?,
@@ -68,7 +124,18 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
         recipients: recipients.collect::<Result<_, StoreError>>()?,
         arrived: Timestamp::from_millis(record.arrived_ms),
         size_octets: record.size_octets,
-        body: if record.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit },
+        body: if eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit },
+        has_utf8_header: utf8_header,
+        ret: match (full, headers) {
+            (true, _) => Some(Return::Full),
+            (_, true) => Some(Return::Headers),
+            _ => None,
+        },
+        envelope_id: match record.envelope_id.as_str() {
+            "" => None,
+            text => Some(Xtext::envelope_id(text).ok_or_else(damaged)?),
+        },
+        priority: record.priority,
         attempts: record.attempts,
         tried: Timestamp::from_millis(record.tried_ms),
         is_delay_told: record.is_delay_told,
@@ -91,10 +158,18 @@ pub(super) mod tests {
             client: ClientName::parse("apps").expect("a name"),
             class: Class::Normal,
             reverse_path: ReversePath::Address(Address::parse("a@b.example").expect("an address")),
-            recipients: vec![Recipient { address: Address::parse(to).expect("an address") }],
+            recipients: vec![Recipient {
+                address: Address::parse(to).expect("an address"),
+                notify: Notify::On { success: true, failure: false, delay: true },
+                original: Xtext::original_recipient("rfc822;list+2B1@c.example"),
+            }],
             arrived: Timestamp::from_millis(5),
             size_octets: 77,
             body: BodyKind::EightBitMime,
+            has_utf8_header: true,
+            ret: Some(Return::Headers),
+            envelope_id: Xtext::envelope_id("QQ314"),
+            priority: Some(-3),
             attempts: 3,
             tried: Timestamp::from_millis(6),
             is_delay_told: true,

@@ -55,7 +55,7 @@ pub struct RemoteHost {
 impl RemoteHost {
     /// A server that behaves as stated to each domain, and well to all others.
     pub fn new(hostname: Domain, behaviours: HashMap<Domain, Behaviour>) -> Self {
-        let settings = ServerSettings { hostname, limits: Limits::default() };
+        let settings = ServerSettings { hostname, limits: Limits::default(), has_tls: false };
         RemoteHost { behaviours: Arc::new(behaviours), settings: Arc::new(settings), state: Arc::default() }
     }
 
@@ -113,7 +113,9 @@ impl RemoteHost {
                     content.clear();
                     server.accept();
                 }
-                Next::Rcpt(to) => match self.judge(&to) {
+                // TLS is not offered
+                Next::StartTls => server.tls_started(),
+                Next::Rcpt(to, _) => match self.judge(&to) {
                     Some(refusal) => server.refuse(&refusal),
                     None => {
                         recipients.push(to);

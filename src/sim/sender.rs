@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::mail::{Address, BodyKind, Reply, ReversePath, Severity};
+use crate::mail::{Recipient, Reply, ReversePath, Severity};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Outgoing};
 
 const READ_OCTETS: usize = 4 << 10;
@@ -18,7 +18,7 @@ pub struct Letter {
     /// MAIL FROM.
     pub from: ReversePath,
     /// RCPT TO.
-    pub recipients: Vec<Address>,
+    pub recipients: Vec<Recipient>,
     /// Header and body.
     pub content: Vec<u8>,
 }
@@ -55,12 +55,7 @@ impl Sender {
 
     /// Sends one letter; returns when the server took it for all recipients.
     pub async fn send(&mut self, letter: &Letter) -> Result<(), SendError> {
-        let outgoing = Outgoing {
-            from: &letter.from,
-            recipients: &letter.recipients,
-            size_octets: letter.content.len() as u64,
-            body: BodyKind::SevenBit,
-        };
+        let outgoing = Outgoing::plain(&letter.from, &letter.recipients, letter.content.len() as u64);
         let begun = self.client.begin(outgoing, false);
         let verdicts = match begun {
             Err(verdicts) => verdicts,
@@ -79,12 +74,12 @@ impl Sender {
                     }
                     ClientEvent::Done(verdicts) => break verdicts,
                     ClientEvent::Closing(reply) => return Err(SendError::Refused(reply)),
-                    ClientEvent::Ready => {}
+                    ClientEvent::Ready | ClientEvent::StartTls => {}
                 }
             },
         };
-        match verdicts.recipients.into_iter().find(|reply| reply.severity() != Severity::Success) {
-            Some(refusal) => Err(SendError::Refused(refusal)),
+        match verdicts.recipients.into_iter().find(|verdict| verdict.severity() != Severity::Success) {
+            Some(refusal) => Err(SendError::Refused(refusal.reply)),
             None => Ok(()),
         }
     }

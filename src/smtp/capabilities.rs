@@ -13,6 +13,14 @@ pub struct Capabilities {
     pub size: Option<u64>,
     /// RFC 3030.
     pub chunking: bool,
+    /// RFC 6531.
+    pub utf8: bool,
+    /// RFC 3461.
+    pub dsn: bool,
+    /// RFC 6710.
+    pub priority: bool,
+    /// RFC 3207.
+    pub start_tls: bool,
     /// Transactions in a session, and recipients in a transaction (RFC 9422).
     pub mail_max: Option<u32>,
     /// See above.
@@ -30,6 +38,10 @@ impl Capabilities {
                 "PIPELINING" => capabilities.pipelining = true,
                 "8BITMIME" => capabilities.eight_bit_mime = true,
                 "CHUNKING" => capabilities.chunking = true,
+                "SMTPUTF8" => capabilities.utf8 = true,
+                "DSN" => capabilities.dsn = true,
+                "MT-PRIORITY" => capabilities.priority = true,
+                "STARTTLS" => capabilities.start_tls = true,
                 "LIMITS" => read_limits(&mut capabilities, rest),
                 "SIZE" => capabilities.size = Some(rest.trim().parse().unwrap_or(0)),
                 _ => {}
@@ -60,8 +72,16 @@ mod tests {
 
     #[test]
     fn offers_and_limits_are_read_and_others_left() {
-        let lines =
-            ["them", "pipelining", "SIZE 1000", "LIMITS RCPTMAX=7 mailmax=3 RCPTDOMAINMAX=1 X= MAILMAX=0"];
+        let lines = [
+            "them",
+            "pipelining",
+            "SIZE 1000",
+            "starttls",
+            "DSN",
+            "MT-PRIORITY MIXER",
+            "SMTPUTF8",
+            "LIMITS RCPTMAX=7 mailmax=3 RCPTDOMAINMAX=1 X= MAILMAX=0",
+        ];
         let lines = lines.map(Box::from).to_vec();
         let reply = Reply { code: 250, enhanced: None, text: "them".into() };
         let read = Capabilities::read(&WholeReply { reply, lines });
@@ -70,6 +90,10 @@ mod tests {
             size: Some(1000),
             rcpt_max: Some(7),
             mail_max: None,
+            start_tls: true,
+            dsn: true,
+            priority: true,
+            utf8: true,
             ..Capabilities::default()
         };
         assert_eq!(read, want, "the last word counts");

@@ -11,7 +11,10 @@ use bytes::BytesMut;
 
 use super::capabilities::Capabilities;
 use super::replies::{ReplyError, ReplyReader, WholeReply};
-use crate::mail::{Address, BodyKind, EnhancedStatus, Reply, ReversePath, Severity};
+use crate::mail::{
+    Address, BodyKind, EnhancedStatus, Notify, Recipient, Reply, Return, ReversePath, Severity, Stage,
+    Verdict, Xtext,
+};
 
 /// When the content of a transaction leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +34,58 @@ pub struct Outgoing<'a> {
     /// MAIL FROM.
     pub from: &'a ReversePath,
     /// RCPT TO; at least one.
-    pub recipients: &'a [Address],
+    pub recipients: &'a [Recipient],
     /// Octets of the content, before dot-stuffing.
     pub size_octets: u64,
-    /// What the content was declared to be.
+    /// What the content is.
     pub body: BodyKind,
+    /// Whether its header is beyond ASCII.
+    pub has_utf8_header: bool,
+    /// What the sender wants back in a report.
+    pub ret: Option<Return>,
+    /// The sender's name for it.
+    pub envelope_id: Option<&'a Xtext>,
+    /// How urgent the sender says it is.
+    pub priority: Option<i8>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Plain text of which its sender says nothing more.
+    pub fn plain(from: &'a ReversePath, recipients: &'a [Recipient], size_octets: u64) -> Self {
+        Outgoing {
+            from,
+            recipients,
+            size_octets,
+            body: BodyKind::SevenBit,
+            has_utf8_header: false,
+            ret: None,
+            envelope_id: None,
+            priority: None,
+        }
+    }
+
+    /// Why a server cannot take it for anybody.
+    fn obstacle(&self, offered: &Capabilities) -> Option<Reply> {
+        let refusal = |detail, text| Some(Reply::new(554, EnhancedStatus::new(5, 6, detail), text));
+        let is_sender_ascii = self.from.address().is_none_or(Address::is_ascii);
+        if offered.size.is_some_and(|size| size > 0 && self.size_octets > size) {
+            let status = EnhancedStatus::new(5, 3, 4);
+            Some(Reply::new(552, status, "the message is larger than the next server takes"))
+        } else if !offered.utf8 && (self.has_utf8_header || !is_sender_ascii) {
+            refusal(7, "the message needs SMTPUTF8, which the next server does not offer")
+        } else if !offered.eight_bit_mime && self.body == BodyKind::EightBitMime {
+            refusal(3, "the message needs 8BITMIME, which the next server does not offer")
+        } else {
+            None
+        }
+    }
 }
 
 /// What the remote server said to a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdicts {
-    /// The reply that decides for each recipient, in the order they were given.
-    pub recipients: Vec<Reply>,
+    /// What decides for each recipient, in the order they were given.
+    pub recipients: Vec<Verdict>,
 }
 
 /// What the host has to do or know.
@@ -50,6 +93,9 @@ pub struct Verdicts {
 pub enum ClientEvent {
     /// The session is open: transactions may follow.
     Ready,
+    /// Make the connection a TLS one, then call [`Client::tls_started`]. What has arrived behind the reply was
+    /// put there by somebody else: such a connection must be given up.
+    StartTls,
     /// Write the content, dot-stuffed and ended, then call [`Client::content_sent`].
     SendContent,
     /// Write the content as it is, then call [`Client::content_sent`].
@@ -78,6 +124,7 @@ enum Owed {
     Greeting,
     Ehlo,
     Helo,
+    StartTls,
     Rset,
     Mail,
     Rcpt(usize),
@@ -92,7 +139,7 @@ struct Transaction {
     /// RCPT commands not sent yet: without PIPELINING they go one by one, last first.
     unsent: Vec<(usize, String)>,
     /// A verdict against each recipient; `None` while the server goes along.
-    refused: Vec<Option<Reply>>,
+    refused: Vec<Option<Verdict>>,
     mail_refused: bool,
     data_sent: bool,
     /// Octets of the content, where it goes as a chunk.
@@ -108,6 +155,7 @@ pub struct Client {
     reader: ReplyReader,
     owed: VecDeque<Owed>,
     capabilities: Capabilities,
+    wants_tls: bool,
     transaction: Option<Transaction>,
     needs_reset: bool,
     /// Whether the server has taken a message in a chunk.
@@ -120,12 +168,18 @@ pub struct Client {
 impl Client {
     /// A session on a fresh connection, where the server speaks first. `helo` is our name.
     pub fn new(helo: impl Into<Box<str>>) -> Self {
+        Client::by_tls(helo, false)
+    }
+
+    /// The same; where the server offers it and it is wanted, it goes on over TLS.
+    pub fn by_tls(helo: impl Into<Box<str>>, wants_tls: bool) -> Self {
         Client {
             helo: helo.into(),
             output: Vec::new(),
             reader: ReplyReader::default(),
             owed: VecDeque::from([Owed::Greeting]),
             capabilities: Capabilities::default(),
+            wants_tls,
             transaction: None,
             needs_reset: false,
             takes_chunks: false,
@@ -166,22 +220,37 @@ impl Client {
         self.is_closing |= self.transaction.is_none() && self.owed.is_empty() && !input.is_empty();
     }
 
-    /// Begins a transaction. `Err` holds a verdict that needs no asking: the content exceeds the size
-    /// that the server named. The content may go along with the commands where `may_hurry` allows it: should
+    /// The connection is a TLS one now: what was offered before is forgotten, and asked for again (RFC 3207
+    /// 4.2).
+    pub fn tls_started(&mut self) {
+        (self.capabilities, self.wants_tls) = (Capabilities::default(), false);
+        self.say_ehlo();
+    }
+
+    fn say_ehlo(&mut self) {
+        self.command(&format!("EHLO {}\r\n", self.helo), Owed::Ehlo);
+    }
+
+    /// Begins a transaction. `Err` holds verdicts that need no asking: what the server offers is not enough. The content may go along with the commands where `may_hurry` allows it: should
     /// the connection break then, nobody knows what became of the message.
     pub fn begin(&mut self, outgoing: Outgoing<'_>, may_hurry: bool) -> Result<Flight, Verdicts> {
-        if self.capabilities.size.is_some_and(|size| size > 0 && outgoing.size_octets > size) {
-            let reply = Reply::new(552, EnhancedStatus::new(5, 3, 4), "larger than the remote server takes");
-            return Err(Verdicts { recipients: vec![reply; outgoing.recipients.len()] });
+        let obstacle = outgoing.obstacle(&self.capabilities);
+        let refused: Vec<Option<Verdict>> = outgoing
+            .recipients
+            .iter()
+            .map(|to| obstacle.clone().or_else(|| self.obstacle_of(to)).map(Verdict::ours))
+            .collect();
+        if refused.iter().all(Option::is_some) {
+            return Err(Verdicts { recipients: refused.into_iter().flatten().collect() });
         }
         if std::mem::take(&mut self.needs_reset) {
             self.command("RSET\r\n", Owed::Rset);
         }
         self.command(&self.mail_command(&outgoing), Owed::Mail);
-        let recipients = outgoing.recipients.iter().enumerate().rev();
+        let wanted = outgoing.recipients.iter().enumerate().filter(|(index, _)| refused[*index].is_none());
         let mut transaction = Transaction {
-            unsent: recipients.map(|(index, to)| (index, format!("RCPT TO:<{to}>\r\n"))).collect(),
-            refused: vec![None; outgoing.recipients.len()],
+            unsent: wanted.rev().map(|(index, to)| (index, self.rcpt_command(to))).collect(),
+            refused,
             chunk: self.capabilities.chunking.then_some(outgoing.size_octets),
             ..Transaction::default()
         };
@@ -211,6 +280,13 @@ impl Client {
         Ok(flight)
     }
 
+    /// Why the server cannot take it for this recipient.
+    fn obstacle_of(&self, to: &Recipient) -> Option<Reply> {
+        let text = "the address is beyond ASCII, and the next server does not offer SMTPUTF8";
+        let is_good = to.address.is_ascii() || self.capabilities.utf8;
+        (!is_good).then(|| Reply::new(553, EnhancedStatus::new(5, 6, 7), text))
+    }
+
     fn announce_chunk(&mut self, octets: u64) {
         self.output.extend_from_slice(format!("BDAT {octets} LAST\r\n").as_bytes());
     }
@@ -222,6 +298,33 @@ impl Client {
         }
         if self.capabilities.eight_bit_mime && outgoing.body == BodyKind::EightBitMime {
             command += " BODY=8BITMIME";
+        }
+        // not where plain ASCII does: a server without it may be next
+        let is_utf8 = outgoing.has_utf8_header
+            || !command.is_ascii()
+            || outgoing.recipients.iter().any(|to| !to.address.is_ascii());
+        if self.capabilities.utf8 && is_utf8 {
+            command += " SMTPUTF8";
+        }
+        if self.capabilities.dsn {
+            let ret = outgoing.ret.map(|ret| format!(" RET={}", ret.as_str()));
+            let envelope_id = outgoing.envelope_id.map(|id| format!(" ENVID={id}"));
+            command.extend([ret, envelope_id].into_iter().flatten());
+        }
+        if let Some(priority) = outgoing.priority.filter(|_| self.capabilities.priority) {
+            command += &format!(" MT-PRIORITY={priority}");
+        }
+        command + "\r\n"
+    }
+
+    fn rcpt_command(&self, to: &Recipient) -> String {
+        let mut command = format!("RCPT TO:<{}>", to.address);
+        if self.capabilities.dsn {
+            let notify = (to.notify != Notify::Unsaid).then(|| format!(" NOTIFY={}", to.notify));
+            // one in UTF-8 as it is needs SMTPUTF8, and is but a courtesy
+            let original =
+                to.original.as_ref().filter(|text| self.capabilities.utf8 || text.as_str().is_ascii());
+            command.extend([notify, original.map(|text| format!(" ORCPT={text}"))].into_iter().flatten());
         }
         command + "\r\n"
     }
@@ -280,13 +383,20 @@ impl Client {
         self.is_closing |= (300..400).contains(&whole.reply.code) && owed != Owed::Data;
         match owed {
             Owed::Greeting if is_good => {
-                self.command(&format!("EHLO {}\r\n", self.helo), Owed::Ehlo);
+                self.say_ehlo();
                 None
             }
             Owed::Ehlo if is_good => {
                 self.capabilities = Capabilities::read(&whole);
+                if self.wants_tls && self.capabilities.start_tls {
+                    self.command("STARTTLS\r\n", Owed::StartTls);
+                    return None;
+                }
                 Some(ClientEvent::Ready)
             }
+            Owed::StartTls if is_good => Some(ClientEvent::StartTls),
+            // it offers what it does not have now: whoever needs it sees that it is not there
+            Owed::StartTls => Some(ClientEvent::Ready),
             // a server of before 1995, or one that wants to be treated as such (RFC 5321 3.2)
             Owed::Ehlo if whole.reply.severity() == Severity::Permanent => {
                 self.command(&format!("HELO {}\r\n", self.helo), Owed::Helo);
@@ -310,7 +420,11 @@ impl Client {
         let transaction = self.transaction.as_mut()?;
         if !is_good {
             transaction.mail_refused = true;
-            transaction.refused.fill(Some(reply.clone()));
+            let verdict = Verdict { reply: reply.clone(), stage: Stage::Mail };
+            // who had no chance by what it offers, keeps that reason
+            for refused in transaction.refused.iter_mut().filter(|refused| refused.is_none()) {
+                *refused = Some(verdict.clone());
+            }
         }
         self.go_on(&reply)
     }
@@ -319,7 +433,8 @@ impl Client {
         let transaction = self.transaction.as_mut()?;
         // where MAIL was refused, that is the reason; what follows only echoes it
         if !is_good && !transaction.mail_refused {
-            transaction.refused[index] = Some(too_many_recipients(reply.clone()));
+            let reply = too_many_recipients(reply.clone());
+            transaction.refused[index] = Some(Verdict { reply, stage: Stage::Rcpt });
         }
         self.go_on(&reply)
     }
@@ -400,7 +515,11 @@ impl Transaction {
     }
 
     fn verdicts(self, last: &Reply) -> Verdicts {
-        let verdict = |refused: Option<Reply>| refused.unwrap_or_else(|| last.clone());
+        let last = Verdict {
+            reply: last.clone(),
+            stage: if last.code == 421 { Stage::Session } else { Stage::Content },
+        };
+        let verdict = |refused: Option<Verdict>| refused.unwrap_or_else(|| last.clone());
         Verdicts { recipients: self.refused.into_iter().map(verdict).collect() }
     }
 }
@@ -409,13 +528,17 @@ impl Transaction {
 mod tests {
     use super::*;
 
-    fn addresses(texts: &[&str]) -> Vec<Address> {
-        texts.iter().map(|text| Address::parse(text).expect("an address")).collect()
+    fn recipients(texts: &[&str]) -> Vec<Recipient> {
+        texts.iter().map(|text| Recipient::plain(Address::parse(text).expect("an address"))).collect()
+    }
+
+    fn codes(verdicts: &Verdicts) -> Vec<u16> {
+        verdicts.recipients.iter().map(|verdict| verdict.reply.code).collect()
     }
 
     /// Plays a script: `S:` lines the server sends, `C:` lines the client must write, `!` events.
-    fn check(recipients: &[&str], script: &[&str]) {
-        let recipients = addresses(recipients);
+    fn check(to: &[&str], script: &[&str]) {
+        let recipients = recipients(to);
         let mut client = Client::new("us.example");
         let mut input = BytesMut::new();
         let mut events = Vec::new();
@@ -426,12 +549,7 @@ mod tests {
                     input.extend_from_slice(format!("{line}\r\n").as_bytes());
                     while let Some(event) = client.receive(&mut input).expect("well-formed") {
                         if event == ClientEvent::Ready {
-                            let outgoing = Outgoing {
-                                from: &ReversePath::Null,
-                                recipients: &recipients,
-                                size_octets: 9,
-                                body: BodyKind::SevenBit,
-                            };
+                            let outgoing = Outgoing::plain(&ReversePath::Null, &recipients, 9);
                             client.begin(outgoing, true).expect("small enough");
                         }
                         if matches!(event, ClientEvent::SendContent | ClientEvent::SendChunk) {
@@ -451,8 +569,7 @@ mod tests {
                     let Some(ClientEvent::Done(verdicts)) = events.pop() else {
                         panic!("no verdicts: {events:?}")
                     };
-                    let got: Vec<_> =
-                        verdicts.recipients.iter().map(|reply| reply.code.to_string()).collect();
+                    let got: Vec<_> = self::codes(&verdicts).iter().map(ToString::to_string).collect();
                     assert_eq!(got.join(" "), codes, "in {script:?}");
                 }
             }
@@ -486,13 +603,8 @@ mod tests {
 
     #[test]
     fn a_chunk_follows_when_somebody_takes_it_and_later_ones_go_along_at_once() {
-        let recipients = addresses(TWO);
-        let outgoing = Outgoing {
-            from: &ReversePath::Null,
-            recipients: &recipients,
-            size_octets: 9,
-            body: BodyKind::SevenBit,
-        };
+        let recipients = recipients(TWO);
+        let outgoing = Outgoing::plain(&ReversePath::Null, &recipients, 9);
         let mut client = Client::new("us.example");
         let mut input = BytesMut::new();
         let mut says = |client: &mut Client, lines: &str| {
@@ -502,7 +614,7 @@ mod tests {
             (event, String::from_utf8_lossy(client.output()).into_owned())
         };
         let codes = |event: Option<ClientEvent>| match event {
-            Some(ClientEvent::Done(verdicts)) => verdicts.recipients.iter().map(|reply| reply.code).collect(),
+            Some(ClientEvent::Done(verdicts)) => self::codes(&verdicts),
             event => panic!("{event:?}"),
         };
         says(&mut client, "220 hi\r\n");
@@ -588,15 +700,123 @@ mod tests {
         let mut client = Client::new("us.example");
         let mut input = BytesMut::from("220 hi\r\n250-them\r\n250 SIZE 5\r\n");
         assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
-        let recipients = addresses(TWO);
-        let outgoing = Outgoing {
-            from: &ReversePath::Null,
-            recipients: &recipients,
-            size_octets: 6,
-            body: BodyKind::SevenBit,
-        };
+        let recipients = recipients(TWO);
+        let outgoing = Outgoing::plain(&ReversePath::Null, &recipients, 6);
         let verdicts = client.begin(outgoing, true).expect_err("too large");
         assert_eq!(verdicts.recipients.len(), 2);
         assert!(client.is_usable());
+    }
+
+    /// A client that has heard the greeting and these offers.
+    fn greeted(offers: &str) -> Client {
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::from(format!("220 hi\r\n250-them\r\n{offers}250 HELP\r\n").as_str());
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        client.output().clear();
+        client
+    }
+
+    #[test]
+    fn what_the_server_offers_decides_what_may_be_sent_and_how() {
+        let (plain, utf8) = (recipients(&["a@x.example"]), recipients(&["zoë@x.example", "a@x.example"]));
+        let sender = ReversePath::Address(Address::parse("zoë@y.example").expect("an address"));
+        let of = |recipients, body, has_utf8_header| Outgoing {
+            body,
+            has_utf8_header,
+            ..Outgoing::plain(&ReversePath::Null, recipients, 6)
+        };
+        let from_utf8 = Outgoing { from: &sender, ..of(&plain, BodyKind::SevenBit, false) };
+        let (seven, eight) = (BodyKind::SevenBit, BodyKind::EightBitMime);
+        for (offers, outgoing, want) in [
+            ("", of(&plain, seven, false), "MAIL FROM:<>\r\n"),
+            ("", of(&plain, eight, false), "554 5.6.3"),
+            ("250-8BITMIME\r\n", of(&plain, eight, false), "MAIL FROM:<> BODY=8BITMIME\r\n"),
+            ("250-8BITMIME\r\n", of(&plain, eight, true), "554 5.6.7"),
+            ("250-8BITMIME\r\n", from_utf8, "554 5.6.7"),
+            ("250-SMTPUTF8\r\n", of(&plain, seven, false), "MAIL FROM:<>\r\n"),
+            (
+                "250-8BITMIME\r\n250-SMTPUTF8\r\n",
+                of(&plain, eight, true),
+                "MAIL FROM:<> BODY=8BITMIME SMTPUTF8\r\n",
+            ),
+            ("250-SMTPUTF8\r\n", from_utf8, "MAIL FROM:<zoë@y.example> SMTPUTF8\r\n"),
+            ("250-SMTPUTF8\r\n", of(&utf8, seven, false), "MAIL FROM:<> SMTPUTF8\r\n"),
+        ] {
+            let mut client = greeted(offers);
+            let told = match client.begin(outgoing, false) {
+                Ok(_) => String::from_utf8_lossy(client.output()).into_owned(),
+                Err(verdicts) => verdicts.recipients[0].reply.to_string(),
+            };
+            assert!(told.starts_with(want), "{offers:?} {outgoing:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_served_here_does_not_keep_others_from_it() {
+        let mut client = greeted("250-PIPELINING\r\n");
+        let to = recipients(&["zoë@x.example", "a@x.example"]);
+        let outgoing = Outgoing::plain(&ReversePath::Null, &to, 6);
+        assert_eq!(client.begin(outgoing, false), Ok(Flight::Later));
+        assert_eq!(client.output(), b"MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n");
+        let mut input = BytesMut::from("250 ok\r\n250 ok\r\n354 go\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::SendContent)));
+        client.content_sent();
+        let Ok(Some(ClientEvent::Done(verdicts))) = client.receive(&mut BytesMut::from("250 done\r\n"))
+        else {
+            panic!("no verdicts")
+        };
+        assert_eq!(codes(&verdicts), [553, 250]);
+        assert_eq!(verdicts.recipients[0].stage, Stage::Ours);
+    }
+
+    #[test]
+    fn what_a_sender_wants_to_hear_is_passed_on_to_who_can_tell() {
+        let mut to = recipients(&["a@x.example"]);
+        to[0].notify = Notify::On { success: true, failure: true, delay: false };
+        to[0].original = Xtext::original_recipient("rfc822;list@y.example");
+        let envelope_id = Xtext::envelope_id("QQ1");
+        let outgoing = Outgoing {
+            ret: Some(Return::Headers),
+            envelope_id: envelope_id.as_ref(),
+            priority: Some(3),
+            ..Outgoing::plain(&ReversePath::Null, &to, 6)
+        };
+        for (offers, want) in [
+            ("250-PIPELINING\r\n", "MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n"),
+            (
+                "250-PIPELINING\r\n250-DSN\r\n250-MT-PRIORITY\r\n",
+                "MAIL FROM:<> RET=HDRS ENVID=QQ1 MT-PRIORITY=3\r\n\
+                 RCPT TO:<a@x.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;list@y.example\r\nDATA\r\n",
+            ),
+        ] {
+            let mut client = greeted(offers);
+            assert_eq!(client.begin(outgoing, false), Ok(Flight::Later));
+            assert_eq!(String::from_utf8_lossy(client.output()), want);
+        }
+    }
+
+    #[test]
+    fn tls_comes_before_anything_else_and_forgets_what_was_offered() {
+        let mut client = Client::by_tls("us.example", true);
+        let hear = |client: &mut Client, lines: &str| {
+            client.output().clear();
+            let event = client.receive(&mut BytesMut::from(lines)).expect("well-formed");
+            (event, String::from_utf8_lossy(client.output()).into_owned())
+        };
+        hear(&mut client, "220 hi\r\n");
+        let (event, wrote) = hear(&mut client, "250-them\r\n250-CHUNKING\r\n250 STARTTLS\r\n");
+        assert_eq!((event, wrote.as_str()), (None, "STARTTLS\r\n"));
+        let (event, _) = hear(&mut client, "220 go\r\n");
+        assert_eq!(event, Some(ClientEvent::StartTls));
+        client.tls_started();
+        assert_eq!(client.output(), b"EHLO us.example\r\n");
+        let (event, wrote) = hear(&mut client, "250-them\r\n250 STARTTLS\r\n");
+        assert_eq!((event, wrote.as_str()), (Some(ClientEvent::Ready), ""));
+        assert!(!client.capabilities().chunking);
+        // and where it is not there after all, the session goes on as it is
+        let mut client = Client::by_tls("us.example", true);
+        hear(&mut client, "220 hi\r\n");
+        hear(&mut client, "250-them\r\n250 STARTTLS\r\n");
+        assert_eq!(hear(&mut client, "454 not now\r\n").0, Some(ClientEvent::Ready));
     }
 }

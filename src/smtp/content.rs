@@ -7,11 +7,24 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContentFault {
     /// CR without LF, or LF without CR.
-    #[error("a bare CR or LF")]
+    #[error("a bare CR or LF; lines must end in CRLF")]
     BareLineEnd,
     /// An octet zero.
     #[error("a NUL")]
     Nul,
+    /// Over [`ContentRules::line_max_octets`].
+    #[error("a line that is too long")]
+    LongLine,
+}
+
+/// What is asked of content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRules {
+    /// Octets of a line, without its end.
+    pub line_max_octets: usize,
+    /// Whether a bare CR or LF becomes the CRLF that was meant, instead of spoiling the message. It never ends
+    /// content, whatever stands around it.
+    pub normalizes: bool,
 }
 
 /// Where the decoder stands.
@@ -39,19 +52,29 @@ pub struct Fed {
 }
 
 /// Takes content apart: removes dot-stuffing, finds the end, notices what may not be in mail.
-#[derive(Debug, Default)]
+///
+/// Behind a bare line end that becomes a CRLF no dot means anything: it may neither be stuffed nor end
+/// content, for others read that place otherwise.
+#[derive(Debug)]
 pub struct ContentDecoder {
+    rules: ContentRules,
     at: At,
+    line_octets: usize,
     fault: Option<ContentFault>,
 }
 
 impl ContentDecoder {
+    /// One that stands at the beginning.
+    pub fn new(rules: ContentRules) -> Self {
+        ContentDecoder { rules, at: At::LineStart, line_octets: 0, fault: None }
+    }
+
     /// The first fault seen so far.
     pub fn fault(&self) -> Option<ContentFault> {
         self.fault
     }
 
-    /// Decodes what is there and appends it to `content`.
+    /// Decodes what follows DATA and appends it to `content`.
     pub fn feed(&mut self, input: &[u8], content: &mut Vec<u8>) -> Fed {
         let mut used = 0;
         while let Some(&octet) = input.get(used) {
@@ -63,12 +86,11 @@ impl ContentDecoder {
                 (At::Dot, _) => self.at = At::Text,
                 (At::DotCr, b'\n') => return Fed { used: used + 1, ended: true },
                 (At::TextCr, b'\n') => {
-                    content.extend_from_slice(b"\r\n");
+                    self.end_line(content);
                     (self.at, used) = (At::LineStart, used + 1);
                 }
                 (At::DotCr | At::TextCr, _) => {
-                    self.spoil(ContentFault::BareLineEnd);
-                    content.push(b'\r');
+                    self.bare(b'\r', content);
                     self.at = At::Text;
                 }
                 (At::Text, _) => used += self.text(&input[used..], content),
@@ -77,25 +99,66 @@ impl ContentDecoder {
         Fed { used, ended: false }
     }
 
+    /// Takes a piece of a chunk (RFC 3030 2), where no dot means anything, and appends it to `content`.
+    pub fn feed_chunk(&mut self, input: &[u8], content: &mut Vec<u8>) {
+        let mut used = 0;
+        while let Some(&octet) = input.get(used) {
+            match (self.at, octet) {
+                (At::TextCr, b'\n') => {
+                    self.end_line(content);
+                    (self.at, used) = (At::Text, used + 1);
+                }
+                (At::TextCr, _) => {
+                    self.bare(b'\r', content);
+                    self.at = At::Text;
+                }
+                _ => {
+                    self.at = At::Text;
+                    used += self.text(&input[used..], content);
+                }
+            }
+        }
+    }
+
+    /// The last chunk has ended.
+    pub fn end_chunks(&mut self, content: &mut Vec<u8>) {
+        if self.at == At::TextCr {
+            self.bare(b'\r', content);
+        }
+    }
+
     /// A run of text up to and including the next octet that matters.
     fn text(&mut self, input: &[u8], content: &mut Vec<u8>) -> usize {
-        let Some(end) = memchr::memchr3(b'\r', b'\n', 0, input) else {
-            content.extend_from_slice(input);
-            return input.len();
-        };
-        content.extend_from_slice(&input[..end]);
+        let end = memchr::memchr3(b'\r', b'\n', 0, input);
+        let run = &input[..end.unwrap_or(input.len())];
+        content.extend_from_slice(run);
+        self.line_octets += run.len();
+        if self.line_octets > self.rules.line_max_octets {
+            self.spoil(ContentFault::LongLine);
+        }
+        let Some(end) = end else { return input.len() };
         match input[end] {
             b'\r' => self.at = At::TextCr,
-            b'\n' => {
-                self.spoil(ContentFault::BareLineEnd);
-                content.push(b'\n');
-            }
+            b'\n' => self.bare(b'\n', content),
             _ => {
                 self.spoil(ContentFault::Nul);
                 content.push(0);
             }
         }
         end + 1
+    }
+
+    fn end_line(&mut self, content: &mut Vec<u8>) {
+        content.extend_from_slice(b"\r\n");
+        self.line_octets = 0;
+    }
+
+    fn bare(&mut self, octet: u8, content: &mut Vec<u8>) {
+        if self.rules.normalizes {
+            return self.end_line(content);
+        }
+        self.spoil(ContentFault::BareLineEnd);
+        content.push(octet);
     }
 
     fn spoil(&mut self, fault: ContentFault) {
@@ -159,9 +222,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const STRICT: ContentRules = ContentRules { line_max_octets: 6, normalizes: false };
+    const LENIENT: ContentRules = ContentRules { normalizes: true, ..STRICT };
+
     /// Decodes in the chunks given; what comes out, the fault, and what was left over.
     fn decode(input: &[u8], chunk: usize) -> (Vec<u8>, Option<ContentFault>, Option<usize>) {
-        let (mut decoder, mut content, mut used) = (ContentDecoder::default(), Vec::new(), 0);
+        decode_by(STRICT, input, chunk)
+    }
+
+    fn decode_by(
+        rules: ContentRules,
+        input: &[u8],
+        chunk: usize,
+    ) -> (Vec<u8>, Option<ContentFault>, Option<usize>) {
+        let (mut decoder, mut content, mut used) = (ContentDecoder::new(rules), Vec::new(), 0);
         for piece in input.chunks(chunk.max(1)) {
             let fed = decoder.feed(piece, &mut content);
             used += fed.used;
@@ -174,7 +248,7 @@ mod tests {
 
     #[test]
     fn only_crlf_dot_crlf_ends_content() {
-        use ContentFault::{BareLineEnd, Nul};
+        use ContentFault::{BareLineEnd, LongLine, Nul};
         for (input, content, fault, ends) in [
             ("a\r\n.\r\n", "a\r\n", None, true),
             (".\r\n", "", None, true),
@@ -192,12 +266,66 @@ mod tests {
             ("a\r\n.", "a\r\n", None, false),
             ("a\r\n.\r", "a\r\n", None, false),
             ("a.\r\n", "a.\r\n", None, false),
+            ("123456\r\n.\r\n", "123456\r\n", None, true),
+            ("1234567\r\n.\r\n", "1234567\r\n", Some(LongLine), true),
         ] {
             for chunk in 1..=input.len() {
                 let (got, why, end) = decode(input.as_bytes(), chunk);
                 assert_eq!(
                     (String::from_utf8_lossy(&got).as_ref(), why, end.is_some()),
                     (content, fault, ends),
+                    "{input:?} in chunks of {chunk}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_meant_as_a_line_end_becomes_one_and_ends_nothing() {
+        use ContentFault::{LongLine, Nul};
+        for (input, content, fault) in [
+            ("a\nb\r\n.\r\n", "a\r\nb\r\n", None),
+            ("a\rb\r\n.\r\n", "a\r\nb\r\n", None),
+            ("a\n.\r\nb\r\n.\r\n", "a\r\n.\r\nb\r\n", None),
+            ("a\n.\nb\r\n.\r\n", "a\r\n.\r\nb\r\n", None),
+            ("a\r\n.\nb\r\n.\r\n", "a\r\n\r\nb\r\n", None),
+            ("a\r\n.\rb\r\n.\r\n", "a\r\n\r\nb\r\n", None),
+            ("a\r\r\n.\r\n", "a\r\n\r\n", None),
+            ("a\n..b\r\n.\r\n", "a\r\n..b\r\n", None),
+            ("a\0\n\r\n.\r\n", "a\0\r\n\r\n", Some(Nul)),
+            ("1234567\n\r\n.\r\n", "1234567\r\n\r\n", Some(LongLine)),
+        ] {
+            for chunk in 1..=input.len() {
+                let (got, why, end) = decode_by(LENIENT, input.as_bytes(), chunk);
+                assert_eq!(
+                    (String::from_utf8_lossy(&got).as_ref(), why, end),
+                    (content, fault, Some(input.len())),
+                    "{input:?} in chunks of {chunk}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn dots_mean_nothing_in_chunks() {
+        use ContentFault::{BareLineEnd, LongLine, Nul};
+        for (rules, input, content, fault) in [
+            (STRICT, "a\r\n.\r\n..b\r\n", "a\r\n.\r\n..b\r\n", None),
+            (STRICT, "no end", "no end", None),
+            (STRICT, "a\nb", "a\nb", Some(BareLineEnd)),
+            (STRICT, "a\rb", "a\rb", Some(BareLineEnd)),
+            (STRICT, "a\r", "a\r", Some(BareLineEnd)),
+            (STRICT, "a\0", "a\0", Some(Nul)),
+            (STRICT, "1234567", "1234567", Some(LongLine)),
+            (LENIENT, "a\nb\rc\r", "a\r\nb\r\nc\r\n", None),
+        ] {
+            for chunk in 1..=input.len() {
+                let (mut decoder, mut got) = (ContentDecoder::new(rules), Vec::new());
+                input.as_bytes().chunks(chunk).for_each(|piece| decoder.feed_chunk(piece, &mut got));
+                decoder.end_chunks(&mut got);
+                assert_eq!(
+                    (String::from_utf8_lossy(&got).as_ref(), decoder.fault()),
+                    (content, fault),
                     "{input:?} in chunks of {chunk}"
                 );
             }

@@ -15,8 +15,8 @@ mod server;
 
 pub use capabilities::Capabilities;
 pub use client::{Client, ClientError, ClientEvent, Flight, Outgoing, Verdicts};
-pub use command::{Command, CommandError, MailParameters};
-pub use content::{ContentDecoder, ContentFault, DotStuffer, Fed};
+pub use command::{Chunk, Command, CommandError, MailParameters, RcptParameters};
+pub use content::{ContentDecoder, ContentFault, ContentRules, DotStuffer, Fed};
 pub use line::{COMMAND_LINE_MAX_OCTETS, Line, LineError, next_line};
 pub use replies::{REPLY_LINES_MAX, REPLY_MAX_OCTETS, REPLY_TEXT_MAX_OCTETS, ReplyError, ReplyReader};
-pub use server::{Limits, Next, Server, ServerSettings};
+pub use server::{Excess, Fault, Limits, Next, Server, ServerSettings};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barid::clock::Clock;
-use barid::mail::{Address, Domain, ReversePath};
+use barid::mail::{Address, Domain, Recipient, ReversePath};
 use barid::sim::dns::{DnsServer, Zone};
 use barid::sim::{Arrivals, Behaviour, Letter, RemoteHost};
 use tempfile::TempDir;
@@ -93,7 +93,7 @@ pub fn letter(recipients: &[&str], subject: &str) -> Letter {
     let address = |text: &&str| Address::parse(text).expect("an address");
     Letter {
         from: ReversePath::Address(Address::parse("app@sender.test").expect("an address")),
-        recipients: recipients.iter().map(address).collect(),
+        recipients: recipients.iter().map(|to| Recipient::plain(address(to))).collect(),
         content: format!("Subject: {subject}\r\n\r\n.dots\r\n..\r\nand an end\r\n").into_bytes(),
     }
 }

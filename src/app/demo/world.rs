@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::mail::{Address, Domain, ReversePath};
+use crate::mail::{Address, Domain, Recipient, ReversePath};
 use crate::sim::dns::{DnsServer, Zone};
 use crate::sim::{Behaviour, Letter, RemoteHost};
 
@@ -183,5 +183,9 @@ fn letter(to: &str, mark: &str) -> Option<Letter> {
         "From: <{SENDER}>\r\nTo: <{to}>\r\nSubject: demo {mark}\r\n{MARK}: {mark}\r\n\r\nA message of the demo.\r\n.\r\n"
     );
     let from = ReversePath::Address(Address::parse(SENDER).ok()?);
-    Some(Letter { from, recipients: vec![Address::parse(to).ok()?], content: content.into_bytes() })
+    Some(Letter {
+        from,
+        recipients: vec![Recipient::plain(Address::parse(to).ok()?)],
+        content: content.into_bytes(),
+    })
 }

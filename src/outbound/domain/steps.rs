@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
-use crate::mail::{Domain, Reply};
+use crate::mail::{Domain, Verdict};
 use crate::net::RouteError;
 use crate::outbound::conclude::{circumstances, conclude, hold_damaged, tell_delay, unreached};
 use crate::outbound::lane::{Credit, Work};
@@ -15,6 +15,7 @@ use crate::outbound::meters::Meters;
 use crate::outbound::path::{PathHandle, Pushed};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
+use crate::outbound::settle::Tried;
 use crate::outbound::sluice::Sluice;
 use crate::outbound::{Deps, doubt};
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
@@ -102,16 +103,17 @@ pub(super) async fn sweep(
             let reply = no_way(everything.as_ref());
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
+            let tried = Tried { verdicts: &verdicts, remote: None, content: content.as_deref() };
             if everything.is_none() && !circumstances(deps).is_expired(&leased.queued) {
-                tell_delay(deps, leased, &verdicts, content.as_deref()).await;
+                tell_delay(deps, leased, tried).await;
                 continue;
             }
-            conclude(deps, &meters, leased, &verdicts, None, content.as_deref()).await;
+            conclude(deps, &meters, leased, tried).await;
         }
     }
 }
 
-fn no_way(error: Option<&RouteError>) -> Reply {
+fn no_way(error: Option<&RouteError>) -> Verdict {
     match error {
         Some(error @ RouteError::NullMx) => unreached(556, (5, 1, 10), error.to_string()),
         Some(error @ RouteError::LoopsBack) => unreached(554, (5, 4, 6), error.to_string()),

@@ -19,13 +19,14 @@ impl Mail {
         } else {
             ReversePath::Null
         };
-        let to = self.recipients.iter().map(|to| Address::parse(to).expect("an address"));
-        let to: Vec<Address> = to.collect();
+        let to = |to: &String| Recipient::plain(Address::parse(to).expect("an address"));
+        let to: Vec<Recipient> = self.recipients.iter().map(to).collect();
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
-        let origin = Origin { peer, helo: "client.example".into(), is_extended: true };
+        let origin = Origin { peer, helo: "client.example".into(), is_extended: true, tls: None };
         let client = ClientName::parse(self.client).expect("a name");
         let offered = clock.now();
-        let mut draft = gate.open(&origin, (client, self.class), from, &to, BodyKind::SevenBit);
+        let mail = gate::Mail { class: self.class, ..gate::Mail::plain(client, from, to) };
+        let mut draft = gate.open(&origin, mail);
         draft.content().extend_from_slice(&self.content);
         let accepted = draft.commit().await;
         trace.note(format_args!("letter {}: {}", self.number, accepted.is_ok()));

@@ -31,9 +31,9 @@ use self::network::{Network, Temper, sender};
 use self::trace::Trace;
 use crate::accounts::DomainPattern;
 use crate::clock::{Clock, RuntimeClock, Timestamp};
-use crate::gate::{Gate, GateSettings, Origin};
+use crate::gate::{self, Gate, GateSettings, Origin};
 use crate::mail::{
-    Address, BodyKind, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, ReversePath,
+    Address, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, Recipient, ReversePath,
 };
 use crate::outbound::{
     self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
@@ -304,7 +304,7 @@ impl World {
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let network = Network::new(
             vec![Temper::GOOD; HOSTS],
-            ServerSettings { hostname, limits: Limits::default() },
+            ServerSettings { hostname, limits: Limits::default(), has_tls: false },
             self.ledger.clone(),
             self.trace.clone(),
             clock.clone(),

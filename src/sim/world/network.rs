@@ -21,6 +21,7 @@ use crate::net::{Dial, Dialling, Stream};
 use crate::smtp::{Next, Server, ServerSettings};
 
 const PIPE_OCTETS: usize = 64 << 10;
+const READ_OCTETS: usize = 4 << 10;
 /// What a refused connection costs in time, and one that is taken.
 const ROUND_TRIP: Duration = Duration::from_millis(10);
 
@@ -165,6 +166,8 @@ impl Network {
                     sleep(temper.latency).await;
                     stream.write_all(server.replies()).await?;
                     server.replies().clear();
+                    // commands that leave in one flight arrive in one piece, and are overheard whole
+                    input.reserve(READ_OCTETS);
                     if stream.read_buf(&mut input).await? == 0 {
                         return Ok(());
                     }
@@ -185,7 +188,9 @@ impl Network {
                     }
                     server.accept();
                 }
-                Next::Rcpt(to) => match self.judge(&mut guest, &to, temper) {
+                // TLS is not offered
+                Next::StartTls => server.tls_started(),
+                Next::Rcpt(to, _) => match self.judge(&mut guest, &to, temper) {
                     Some(refusal) => server.refuse(&refusal),
                     None => {
                         guest.recipients.push(to);
