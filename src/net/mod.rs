@@ -1,4 +1,4 @@
-//! Sockets and names: the resolver port, where mail for a domain goes, listening and dialling.
+//! Sockets and names: the resolver port, where mail for a domain goes, listening and dialling, TLS.
 //!
 //! Owns what is asked of the DNS and of the kernel. Promises that look-ups are bounded in time and
 //! number, that an answer which does not exist is told from one that did not come, and that
@@ -8,8 +8,13 @@ mod dial;
 mod listen;
 mod resolver;
 mod site;
+mod tls;
 
 pub use dial::{Dial, Dialling, Stream, TcpDialler};
 pub use listen::{is_local, listen, tune};
 pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
 pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, Judge, RouteError, Site, find_site};
+pub use tls::{
+    CertificateError, ClientCertificates, ClientTls, Fingerprint, Identity, Pkix, PkixFault, Roots,
+    ServerTls, TlsError, TlsFacts, TlsPolicy, TlsVersion,
+};

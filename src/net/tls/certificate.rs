@@ -1,0 +1,244 @@
+//! Certificates and keys in PEM files (RFC 7468).
+//!
+//! Every fault names the file and what to do about it: whoever sees it has just edited the configuration.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustls::InconsistentKeys;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::{provider, self_signed};
+
+/// A chain takes some 10 KiB, all the roots of the web some 250: what is larger is another kind of file.
+const PEM_MAX_OCTETS: u64 = 4 << 20;
+/// Permission bits of those who are neither owner nor group.
+const OTHERS: u32 = 0o007;
+
+/// Why there is no certificate to show, or no root to judge by.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The file is not there, or not for us.
+    #[error("cannot read {}: {error}", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The key may be read by everybody on the machine.
+    #[error("everybody may read the private key {}: say chmod o= {}", file.display(), file.display())]
+    Exposed {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The file is too large for what it should hold.
+    #[error("{} is larger than {PEM_MAX_OCTETS} octets: it is no PEM file of certificates", file.display())]
+    TooLarge {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The file is not PEM.
+    #[error("{} is damaged: {error}", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// What the reader said.
+        error: Box<str>,
+    },
+    /// The file holds something else.
+    #[error("{} holds no certificate: it should begin with -----BEGIN CERTIFICATE-----", file.display())]
+    NoCertificate {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The file holds something else, or a key under a password.
+    #[error(
+        "{} holds no private key: it should begin with -----BEGIN PRIVATE KEY-----, without a password",
+        file.display()
+    )]
+    NoKey {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The two do not belong together.
+    #[error(
+        "the key {} belongs to another certificate than the first one in {}",
+        key.display(),
+        certificate.display()
+    )]
+    Mismatch {
+        /// The file of the certificates.
+        certificate: PathBuf,
+        /// The file of the key.
+        key: PathBuf,
+    },
+    /// A kind of key or certificate that does not serve.
+    #[error("{} does not serve: {error}", file.display())]
+    Unusable {
+        /// Which file.
+        file: PathBuf,
+        /// What the library said.
+        error: Box<str>,
+    },
+    /// No certificate was made for a name.
+    #[error("cannot make a certificate for {name}: {error}")]
+    Make {
+        /// The host name.
+        name: Box<str>,
+        /// What the library said.
+        error: Box<str>,
+    },
+    /// The certificate that was made could not be kept.
+    #[error("cannot write {}: {error}", file.display())]
+    Write {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A server without certificate.
+    #[error("TLS needs a certificate")]
+    None,
+    /// The cryptography did not start.
+    #[error("TLS does not work on this machine: {error}")]
+    Broken {
+        /// What the library said.
+        error: Box<str>,
+    },
+}
+
+/// A certificate with its chain and its key: what a server shows.
+#[derive(Debug)]
+pub struct Identity(pub(super) CertifiedKey);
+
+impl Identity {
+    /// From a file with the certificate and those of its issuers, in this order, and one with its key. They
+    /// may be one file.
+    pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let chain = certificates(certificate)?;
+        let der = private_key(key)?;
+        let certified = CertifiedKey::from_der(chain, der, &provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                CertificateError::Mismatch { certificate: certificate.into(), key: key.into() }
+            }
+            rustls::Error::InvalidCertificate(error) => {
+                CertificateError::Unusable { file: certificate.into(), error: error.to_string().into() }
+            }
+            error => CertificateError::Unusable { file: key.into(), error: error.to_string().into() },
+        })?;
+        Ok(Identity(certified))
+    }
+
+    /// The certificate for a host name that nobody but itself vouches for. It is made once and kept in
+    /// `directory`, so that whoever pinned it finds it again after a restart.
+    pub fn self_signed(name: &str, directory: &Path) -> Result<Self, CertificateError> {
+        let file = self_signed::ensure(name, directory)?;
+        Self::from_files(&file, &file)
+    }
+}
+
+/// All certificates in a file; at least one.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let text = read(file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(CertificateError::NoCertificate { file: file.into() }),
+        Ok(found) => Ok(found),
+        Err(error) => Err(damaged(file, &error)),
+    }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = read(file)?;
+    let mode = fs::metadata(file).map_err(unreadable(file))?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(CertificateError::Exposed { file: file.into() });
+    }
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => CertificateError::NoKey { file: file.into() },
+        error => damaged(file, &error),
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
+    let mut text = Vec::new();
+    let opened = File::open(file).map_err(unreadable(file))?;
+    opened.take(PEM_MAX_OCTETS + 1).read_to_end(&mut text).map_err(unreadable(file))?;
+    if text.len() as u64 > PEM_MAX_OCTETS {
+        return Err(CertificateError::TooLarge { file: file.into() });
+    }
+    Ok(text)
+}
+
+fn unreadable(file: &Path) -> impl Fn(io::Error) -> CertificateError {
+    move |error| CertificateError::Read { file: file.into(), error }
+}
+
+/// The reader's own words would show octets of what may be a key.
+fn damaged(file: &Path, error: &pem::Error) -> CertificateError {
+    let error = match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no end",
+        pem::Error::IllegalSectionStart { .. } => "a section has no proper beginning",
+        pem::Error::Base64Decode(_) => "a section is no base64",
+        _ => "it is no PEM",
+    };
+    CertificateError::Damaged { file: file.into(), error: error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{KeyPair, generate_simple_self_signed};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    fn write(directory: &Path, name: &str, mode: u32, text: &str) -> PathBuf {
+        let file = directory.join(name);
+        let mut options = File::options();
+        let mut opened = options.write(true).create_new(true).mode(mode).open(&file).expect("creates");
+        io::Write::write_all(&mut opened, text.as_bytes()).expect("writes");
+        file
+    }
+
+    #[test]
+    fn every_fault_names_its_file_and_the_remedy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let own = generate_simple_self_signed(["mx.example.org".to_owned()]).expect("makes");
+        let other = KeyPair::generate().expect("makes");
+        let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let cert = write(dir.path(), "cert", 0o644, &pem);
+        let good = write(dir.path(), "key", 0o640, &key);
+        let both = write(dir.path(), "both", 0o600, &format!("{pem}{key}"));
+        assert!(Identity::from_files(&cert, &good).is_ok());
+        assert!(Identity::from_files(&both, &both).is_ok());
+        let exposed = write(dir.path(), "exposed", 0o644, &key);
+        let foreign = write(dir.path(), "foreign", 0o600, &other.serialize_pem());
+        let cut = write(dir.path(), "cut", 0o600, &key[..key.len() - 30]);
+        let empty = write(dir.path(), "empty", 0o600, "");
+        let locked = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let locked = write(dir.path(), "locked", 0o600, &locked);
+        let nonsense = pem.replace('M', "A");
+        let nonsense = write(dir.path(), "nonsense", 0o600, &nonsense);
+        let absent = dir.path().join("absent");
+        for (certificate, key, guilty, want) in [
+            (&cert, &absent, "absent", "cannot read"),
+            (&absent, &good, "absent", "cannot read"),
+            (&cert, &exposed, "exposed", "say chmod o="),
+            (&cert, &foreign, "foreign", "belongs to another certificate"),
+            (&cert, &cut, "cut", "is damaged: a section has no end"),
+            (&cert, &empty, "empty", "holds no private key"),
+            (&cert, &locked, "locked", "holds no private key"),
+            (&empty, &good, "empty", "holds no certificate"),
+            (&good, &good, "key", "holds no certificate"),
+            (&nonsense, &good, "nonsense", "does not serve"),
+        ] {
+            let told = Identity::from_files(certificate, key).expect_err("is wrong").to_string();
+            let path = dir.path().join(guilty);
+            assert!(told.contains(&*path.to_string_lossy()) && told.contains(want), "{want}: {told}");
+        }
+    }
+}
