@@ -6,6 +6,7 @@
 
 mod dial;
 mod listen;
+pub mod proxy;
 mod resolver;
 mod site;
 mod tls;
