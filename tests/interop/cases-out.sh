@@ -2,9 +2,6 @@
 # shellcheck shell=bash
 
 CASES+=(
-  "postfix-maildir postfix_maildir"
-  "postfix-unknown-recipient postfix_unknown_recipient"
-  "greylisting-postgrey greylisting_postgrey"
   "later-soft-mail later_after barid_deferred_recipients_total -r MAIL"
   "later-soft-rcpt later_after barid_deferred_recipients_total -r RCPT"
   "later-soft-data later_after barid_deferred_recipients_total -r DATA"
@@ -31,58 +28,6 @@ CASES+=(
   "mx-null mx_bounces null.interop.test 5.1.10"
   "mx-no-such-domain mx_bounces nosuch.interop.test 5.1.2"
 )
-
-# A Postfix with mailboxes known@pf.test and sender@pf.test, and Barid.
-barid_and_postfix() {
-  ORIGINAL=$CASE_DIR/original
-  free_port postfix_port
-  postfix_start postfix "$postfix_port" "${@:2}"
-  MAILBOXES=$CASE_DIR/postfix/mail
-  barid_start "[delivery]
-$SHORT_RETRY
-$(route pf.test "$postfix_port")"
-  py make "$1" "$ORIGINAL"
-}
-
-# in_mailbox NAME: waits for one message in a Maildir; sets MESSAGES.
-in_mailbox() {
-  wait_for "mail for $1" compgen -G "$MAILBOXES/$1/new/*"
-  MESSAGES=("$MAILBOXES/$1/new"/*)
-  expect "messages for $1" "${#MESSAGES[@]}" 1
-}
-
-postfix_maildir() {
-  barid_and_postfix eight-bit
-  py send "$BARID_PORT" sender@pf.test "$ORIGINAL" known@pf.test
-  in_mailbox known
-  py same "${MESSAGES[0]}" "$ORIGINAL"
-}
-
-# Of two recipients one is unknown: the other gets the mail, the sender a report.
-postfix_unknown_recipient() {
-  barid_and_postfix plain
-  py send "$BARID_PORT" sender@pf.test "$ORIGINAL" known@pf.test unknown@pf.test
-  in_mailbox known
-  py same "${MESSAGES[0]}" "$ORIGINAL"
-  in_mailbox sender
-  py report "${MESSAGES[0]}" "$ORIGINAL" unknown@pf.test 5.1.1
-  expect "the report's sender" "$(sed -n 's/^Return-Path: //p' "${MESSAGES[0]}")" "<>"
-  expect "bounced recipients" "$(metric barid_bounced_recipients_total)" 1
-  wait_for "an empty queue" metric_is barid_queued_messages 0
-}
-
-greylisting_postgrey() {
-  local postgrey_port
-  free_port postgrey_port
-  postgrey_start "$postgrey_port" 2
-  barid_and_postfix plain \
-    "smtpd_recipient_restrictions = check_policy_service inet:127.0.0.1:$postgrey_port, permit"
-  py send "$BARID_PORT" sender@pf.test "$ORIGINAL" known@pf.test
-  in_mailbox known
-  py same "${MESSAGES[0]}" "$ORIGINAL"
-  grep -q '^X-Greylist: delayed ' "${MESSAGES[0]}" || fail "postgrey did not delay it"
-  (($(metric barid_deferred_recipients_total) > 0)) || fail "nothing was put off"
-}
 
 # later_after METRIC OPTIONS...: a sink with a fault, seen in METRIC; when it is
 # mended, the message arrives, once.

@@ -2,8 +2,10 @@
 
   make KIND FILE                    writes a message: plain, eight-bit, dots or large
   send PORT SENDER FILE TO...       hands it over, octet for octet
+  send_tls PORT SENDER FILE TO...   likewise, over STARTTLS
   whole DIR                         prints yes if all of smtp-sink's dumps have their ends
   same COPY FILE                    checks that COPY is the message, but for trace fields
+  protocol COPY                     prints how Barid says that it got the message
   ids DIR                           prints how many different ids Barid gave its messages
   report COPY FILE TO STATUS        checks that COPY is a failure report on FILE to TO
 """
@@ -14,15 +16,16 @@ import email.utils
 import pathlib
 import re
 import smtplib
+import ssl
 import sys
 
 # what smtp-sink, Postfix and postgrey put on top of a message
 TRACE = re.compile(
-    rb"(?:(?:X-(?:Client|Helo|Mail|Rcpt|Original|Greylist)[^:\n]*|Received|Return-Path|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*)*"
+    rb"(?:(?:X-(?:Client|Helo|Mail|Rcpt|Original|Greylist)[^:\n]*|Received|Return-[Pp]ath|Delivered-To):[^\n]*\n(?:[ \t][^\n]*\n)*)*"
 )
 RECEIVED = re.compile(
-    rb"^Received: from \S+ \(\[127\.0\.0\.1\]\)\n\tby barid\.interop\.test with E?SMTP id ([0-9a-f]{16})"
-    rb"(?:\n\tfor <[^>\n]+>)?;\n\t([^\n]+)\n",
+    rb"^Received: from \S+ \(\[127\.0\.0\.\d+\]\)\n\tby barid\.interop\.test with (?P<protocol>(?:E|UTF8)?SMTPS?)"
+    rb" id (?P<id>[0-9a-f]{16})(?:\n\tfor <[^>\n]+>)?;\n\t(?P<date>[^\n]+)\n",
     re.MULTILINE,
 )
 
@@ -49,13 +52,24 @@ def make(kind, path):
     pathlib.Path(path).write_bytes(head.encode() + bodies[kind])
 
 
-def send(port, sender, path, *to):
+def send(port, sender, path, *to, tls=None):
     message = pathlib.Path(path).read_bytes()
     options = [f"SIZE={len(message)}"] + ([] if message.isascii() else ["BODY=8BITMIME"])
     with smtplib.SMTP("127.0.0.1", int(port), timeout=30) as smtp:
         smtp.ehlo("client.sender.test")
+        if tls:
+            smtp.starttls(context=tls)
+            smtp.ehlo("client.sender.test")
         refused = smtp.sendmail(sender, to, message, mail_options=options)
     check(f"refused: {refused}", not refused)
+
+
+def send_tls(*arguments):
+    context = ssl.create_default_context()
+    # Barid has signed its certificate by itself
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    send(*arguments, tls=context)
 
 
 def whole(directory):
@@ -64,12 +78,16 @@ def whole(directory):
 
 
 def without_trace(copy):
-    """The message below the trace fields, and above them the one that Barid added."""
-    end = TRACE.match(copy).end()
-    stamps = RECEIVED.findall(copy[:end])
+    """The message below the trace fields."""
+    email.utils.parsedate_to_datetime(stamp(copy)["date"].decode())
+    return copy[TRACE.match(copy).end() :]
+
+
+def stamp(copy):
+    """The trace field that Barid added."""
+    stamps = list(RECEIVED.finditer(copy[: TRACE.match(copy).end()]))
     check(f"{len(stamps)} trace fields of Barid, not one", len(stamps) == 1)
-    email.utils.parsedate_to_datetime(stamps[0][1].decode())
-    return copy[end:]
+    return stamps[0]
 
 
 def same(copy, path):
@@ -83,9 +101,13 @@ def same(copy, path):
     check(f"{len(got)} octets, not {len(wanted)}", got == wanted)
 
 
+def protocol(copy):
+    print(stamp(pathlib.Path(copy).read_bytes())["protocol"].decode())
+
+
 def ids(directory):
     stamps = [RECEIVED.search(path.read_bytes()) for path in pathlib.Path(directory).iterdir()]
-    print(len({stamp[1] for stamp in stamps if stamp}))
+    print(len({found["id"] for found in stamps if found}))
 
 
 def report(copy, path, recipient, status):

@@ -1,8 +1,24 @@
 # Barid and its peers: started, stopped, asked. Sourced.
 # shellcheck shell=bash
 
-readonly PACKAGES=(curl nsd postfix postgrey python3 swaks)
-readonly COMMANDS=(curl nsd postfix smtp-source smtp-sink postgrey python3 swaks)
+# what is needed, and which package has it
+readonly PEERS=(
+  curl=curl
+  haproxy=haproxy
+  msmtp=msmtp
+  node=nodejs
+  npm=npm
+  nsd=nsd
+  openssl=openssl
+  postfix=postfix
+  postgrey=postgrey
+  python3=python3
+  smtp-sink=postfix
+  smtp-source=postfix
+  swaks=swaks
+)
+# of swaks for TLS, and of Exim and OpenSMTPD, which are not installed themselves
+readonly LIBRARIES=(libnet-ssleay-perl libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0)
 # what smtp-sink, Postfix's mailboxes and postgrey run as
 readonly PEER_USER=nobody
 
@@ -11,33 +27,41 @@ BARID_PORT=
 ADMIN_PORT=
 
 install_peers() {
-  local command missing=no
+  local peer packages
   PATH=$PATH:/usr/sbin:/sbin
-  for command in "${COMMANDS[@]}"; do
-    command -v "$command" >/dev/null || missing=yes
-  done
-  if [[ $missing == yes ]]; then
-    printf 'interop: installing %s\n' "${PACKAGES[*]}" >&2
+  packages=$(missing_packages)
+  if [[ -n $packages ]]; then
+    printf 'interop: installing %s\n' "${packages//$'\n'/ }" >&2
     apt_get update || die "apt-get update failed"
-    apt_get install -y --no-install-recommends "${PACKAGES[@]}" || die "apt-get install failed"
+    # shellcheck disable=SC2086 # they are words
+    apt_get install -y --no-install-recommends $packages || die "apt-get install failed"
   fi
-  for command in "${COMMANDS[@]}"; do
-    command -v "$command" >/dev/null || die "$command is missing"
+  for peer in "${PEERS[@]}"; do
+    command -v "${peer%=*}" >/dev/null || die "${peer%=*} is missing"
   done
+}
+
+missing_packages() {
+  local peer library
+  {
+    for peer in "${PEERS[@]}"; do
+      command -v "${peer%=*}" >/dev/null || echo "${peer#*=}"
+    done
+    for library in "${LIBRARIES[@]}"; do
+      [[ $(dpkg-query -W -f '${Status}' "$library" 2>/dev/null) == *" installed" ]] || echo "$library"
+    done
+  } | sort -u
 }
 
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -q "$@" >>"$WORK/apt.log" 2>&1; }
 
-# Finds promtool, or takes it out of Debian's package without installing that:
-# nobody wants a Prometheus to start for it. Sets PROMTOOL.
+# Finds promtool, or takes it out of Debian's package: nobody wants a Prometheus to start for it.
+# Sets PROMTOOL.
 find_promtool() {
   PROMTOOL=$(command -v promtool || true)
   [[ -z $PROMTOOL ]] || return 0
-  mkdir "$CASE_DIR/deb"
-  (cd "$CASE_DIR/deb" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; }) ||
-    fail "cannot get promtool"
-  dpkg-deb -x "$CASE_DIR"/deb/prometheus_*.deb "$CASE_DIR/deb"
-  PROMTOOL=$CASE_DIR/deb/usr/bin/promtool
+  unpack prometheus
+  PROMTOOL=$UNPACKED/usr/bin/promtool
 }
 
 # py COMMAND...: see mail.py; fails the case when it does.
@@ -62,7 +86,7 @@ address = "127.0.0.1:$ADMIN_PORT"
 [[client]]
 name = "apps"
 networks = ["127.0.0.1/32"]
-sender_domains = ["sender.test", "pf.test"]
+sender_domains = ["sender.test", "pf.test", "exim.test", "osmtpd.test"]
 
 $1
 TOML
@@ -183,6 +207,7 @@ rewrite   unix - - n -  - trivial-rewrite
 bounce    unix - - n -  0 bounce
 defer     unix - - n -  0 bounce
 trace     unix - - n -  0 bounce
+tlsmgr    unix - - n 1000? 1 tlsmgr
 verify    unix - - n -  1 verify
 proxymap  unix - - n -  - proxymap
 smtp      unix - - n -  - smtp
