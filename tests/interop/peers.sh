@@ -67,7 +67,7 @@ find_promtool() {
 # py COMMAND...: see mail.py; fails the case when it does.
 py() { python3 "$HERE/mail.py" "$@" 2>"$CASE_DIR/python.err" || fail "$(tail -n 1 "$CASE_DIR/python.err")"; }
 
-# barid_start TOML: starts Barid; TOML is added to the configuration.
+# barid_start TOML: starts Barid; TOML is added to the configuration, and APPS_SETTING to its client.
 barid_start() {
   free_port BARID_PORT
   free_port ADMIN_PORT
@@ -87,6 +87,7 @@ address = "127.0.0.1:$ADMIN_PORT"
 name = "apps"
 networks = ["127.0.0.1/32"]
 sender_domains = ["sender.test", "pf.test", "exim.test", "osmtpd.test"]
+${APPS_SETTING-}
 
 $1
 TOML
