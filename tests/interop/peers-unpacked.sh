@@ -75,7 +75,7 @@ keep_environment =
 host_lookup =
 rfc1413_hosts =
 dsn_advertise_hosts = *
-log_selector = +tls_cipher
+log_selector = +tls_cipher +tls_peerdn
 CF
   # by itself it would offer STARTTLS with a certificate that it makes
   if (($#)); then printf '%s\n' "$@"; else echo 'tls_advertise_hosts ='; fi
