@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barid::mail::Domain;
-use barid::smtp::{Command, ContentDecoder, ContentRules, DotStuffer, Limits, Next, Server, ServerSettings};
+use barid::smtp::{
+    Command, ContentDecoder, ContentRules, DotStuffer, Limits, Next, Server, ServerSettings, StartTls,
+};
 use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -139,7 +141,7 @@ fn play(settings: &Arc<ServerSettings>, dialogue: &[u8]) -> usize {
 
 fn sessions(criterion: &mut Criterion) {
     let Ok(hostname) = Domain::parse("relay.example.org") else { return };
-    let settings = Arc::new(ServerSettings { hostname, limits: Limits::default(), has_tls: false });
+    let settings = Arc::new(ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off });
     let dialogue = dialogue();
     assert_eq!(play(&settings, &dialogue), TRANSACTIONS, "every message is taken");
     let mut group = criterion.benchmark_group("session");

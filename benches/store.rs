@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use barid::clock::{Clock, Timestamp};
-use barid::mail::{
-    Address, BodyKind, Class, ClientName, Domain, Envelope, MessageId, Recipient, ReversePath,
-};
+use barid::mail::{Address, Class, ClientName, Domain, Envelope, MessageId, Recipient, ReversePath};
 use barid::queue::{self, Leased, Leases, PageRequest, Turns};
 use barid::store::{Batch, Haste, NewBody, Settings, Store};
 use bytes::Bytes;

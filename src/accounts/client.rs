@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::Allowance;
 use crate::mail::{Class, ClientName, Domain, DomainError};
+use crate::net::Fingerprint;
 
 /// `example.net`, `*.example.net` (any domain below it) or `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl DomainPattern {
 }
 
 /// Somebody who hands mail over.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Client {
     /// The name in logs, metrics and the queue.
     pub name: ClientName,
@@ -52,6 +54,14 @@ pub struct Client {
     pub sender_domains: Vec<DomainPattern>,
     /// How urgent their mail is; where nothing is said here, each message may say it itself.
     pub class: Option<Class>,
+    /// Certificates by which they are known, wherever they come from.
+    pub certificates: Vec<Fingerprint>,
+    /// Whether bare line ends in their mail are put right.
+    pub normalizes: bool,
+    /// Connections that they may have at once.
+    pub connections_max: Option<usize>,
+    /// Messages that they may hand over.
+    pub allowance: Option<Allowance>,
 }
 
 impl Client {
@@ -69,6 +79,21 @@ impl Clients {
     /// The list.
     pub fn new(clients: Vec<Client>) -> Self {
         Clients(clients.into_iter().map(Arc::new).collect())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether somebody is known by a certificate, so that strangers must be let as far as TLS.
+    pub fn any_by_certificate(&self) -> bool {
+        self.0.iter().any(|client| !client.certificates.is_empty())
+    }
+
+    /// The client who holds a certificate.
+    pub fn by_certificate(&self, certificate: Fingerprint) -> Option<Arc<Client>> {
+        self.0.iter().find(|client| client.certificates.contains(&certificate)).cloned()
     }
 
     /// The client at an address: where several networks hold it, the narrowest counts.
@@ -93,6 +118,10 @@ mod tests {
                 .map(|text| DomainPattern::parse(text).expect("a pattern"))
                 .collect(),
             class: None,
+            certificates: Vec::new(),
+            normalizes: false,
+            connections_max: None,
+            allowance: None,
         }
     }
 

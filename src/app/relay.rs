@@ -10,12 +10,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use super::admin;
-use super::config::Config;
+use super::config::{Config, RelayListener};
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
-use crate::inbound::{Inbound, Listener};
+use crate::inbound::{Door, Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
-use crate::net::{HickoryResolver, TcpDialler};
+use crate::net::{
+    ClientCertificates, ClientTls, HickoryResolver, Identity, Roots, ServerTls, TcpDialler, TlsPolicy,
+};
 use crate::observe::names;
 use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Sluices};
 use crate::queue::{self, Leases, OrderSet, Orders};
@@ -76,21 +78,20 @@ impl Relay {
             GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let (stop, stopping) = watch::channel(false);
-        let server = ServerSettings { hostname: config.hostname, limits: config.limits, has_tls: false };
-        let inbound = Arc::new(Inbound::new(
-            gate,
-            config.clients,
-            server,
-            config.connections,
-            clock.clone(),
-            work.clone(),
-        ));
+        let tls = server_tls(&config, &clock)?;
+        let mut inbound = Inbound::new(gate, config.clients, clock.clone(), work.clone());
+        (inbound.tls, inbound.patience, inbound.limits) = (Some(tls), config.patience, config.connections);
+        let inbound = Arc::new(inbound);
         let mut listeners = Vec::new();
-        for address in config.relay_listeners {
-            let listener = Listener::bind(address, inbound.clone())
+        for RelayListener { address, tls, proxies } in config.relay_listeners {
+            let server = ServerSettings { hostname: config.hostname.clone(), limits: config.limits, tls };
+            let door = Door { server: Arc::new(server), proxies };
+            let listener = Listener::bind(address, inbound.clone(), door)
                 .with_context(|| format!("listening on {address} (role relay)"))?;
             listeners.push(listener);
         }
+        let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
+        let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let deps = Deps {
@@ -101,6 +102,7 @@ impl Relay {
             started: clock.now(),
             resolver: Arc::new(resolver),
             dial: Arc::new(TcpDialler),
+            tls: config.tls.is_used.then_some(tls),
             outcomes,
             places: Places::new(&config.outbound),
             sluices: Sluices::new(&config.outbound.caps),
@@ -173,6 +175,23 @@ impl Relay {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
     }
+}
+
+/// With the configured certificates, or else with one that is made once and kept with the mail.
+fn server_tls(config: &Config, clock: &Clock) -> anyhow::Result<ServerTls> {
+    let files = &config.tls.certificates;
+    let read = files.iter().map(|(chain, key)| Identity::from_files(chain, key));
+    let mut identities: Vec<Identity> = read.collect::<Result<_, _>>().context("reading tls.certificates")?;
+    if identities.is_empty() {
+        let own = Identity::self_signed(config.hostname.as_str(), &config.data_dir.join("tls"));
+        identities.push(own.context("making a certificate; or name one under [tls]")?);
+    }
+    let asked = if config.clients.any_by_certificate() {
+        ClientCertificates::Asked
+    } else {
+        ClientCertificates::NotAsked
+    };
+    Ok(ServerTls::new(identities, asked, clock.clone())?)
 }
 
 async fn open_store(config: &Config, clock: &Clock, inbox: AlarmInbox) -> anyhow::Result<Store> {

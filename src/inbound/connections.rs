@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::accounts::Client;
+use crate::mail::ClientName;
+
 /// How many there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -21,7 +24,14 @@ impl Default for ConnectionLimits {
 
 /// The count. Clones share it. Grows with open connections only.
 #[derive(Clone, Debug, Default)]
-pub struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>, Arc<Mutex<HashMap<ClientName, usize>>>);
+
+/// One connection's place among its client's; dropped, the place is free.
+#[derive(Debug)]
+pub(super) struct ClientPlace {
+    connections: Connections,
+    client: ClientName,
+}
 
 /// One connection's place; dropped, the place is free.
 #[derive(Debug)]
@@ -43,6 +53,19 @@ impl Connections {
         Some(Place { connections: self.clone(), ip })
     }
 
+    /// A place among a client's connections: none to hold where these are not limited, nothing where there is
+    /// none.
+    pub(super) fn enter_as(&self, client: &Client) -> Option<Option<ClientPlace>> {
+        let Some(most) = client.connections_max else { return Some(None) };
+        let mut counts = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(client.name.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Some(ClientPlace { connections: self.clone(), client: client.name.clone() }))
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
@@ -57,6 +80,16 @@ impl Drop for Place {
             if *count == 0 {
                 counts.remove(&self.ip);
             }
+        }
+    }
+}
+
+impl Drop for ClientPlace {
+    fn drop(&mut self) {
+        let mut counts = self.connections.1.lock().unwrap_or_else(PoisonError::into_inner);
+        // there are no more of them than clients in the configuration
+        if let Some(count) = counts.get_mut(&self.client) {
+            *count -= 1;
         }
     }
 }

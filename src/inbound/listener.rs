@@ -1,25 +1,32 @@
 //! Taking connections, each into a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use super::connections::{ConnectionLimits, Connections, Place};
+use super::connections::{ConnectionLimits, Connections};
 use super::meters::{self, Meters};
-use super::session;
+use super::patience::Patience;
+use super::proxied;
+use super::session::{self, Guest};
 use crate::accounts::Clients;
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::net;
+use crate::mail::{EnhancedStatus, Reply};
+use crate::net::{self, ServerTls};
 use crate::smtp::ServerSettings;
 use crate::work::Work;
 
 /// How long the listener rests when the machine has no more file descriptors.
 const REST: Duration = Duration::from_millis(100);
+/// Connections whose proxy has not said yet whose they are.
+const PROXIED_MAX: usize = 256;
 
 /// What all sessions share.
 pub struct Inbound {
@@ -27,12 +34,16 @@ pub struct Inbound {
     pub gate: Gate,
     /// Who may send.
     pub clients: Clients,
-    /// Our name and the sessions' limits.
-    pub server: Arc<ServerSettings>,
+    /// For those who say STARTTLS.
+    pub tls: Option<ServerTls>,
+    /// How long is waited for a client.
+    pub patience: Patience,
     /// How many connections.
     pub limits: ConnectionLimits,
     /// Those there are.
     pub connections: Connections,
+    /// A place for each connection whose proxy has not said yet whose it is.
+    proxied: Arc<Semaphore>,
     /// The time.
     pub clock: Clock,
     /// What is under way.
@@ -41,17 +52,20 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Sessions that let mail in through `gate`.
-    pub fn new(
-        gate: Gate,
-        clients: Clients,
-        server: ServerSettings,
-        limits: ConnectionLimits,
-        clock: Clock,
-        work: Work,
-    ) -> Self {
-        let (server, connections) = (Arc::new(server), Connections::default());
-        Inbound { gate, clients, server, limits, connections, clock, work, meters: Meters::default() }
+    /// Sessions that let mail of these clients in through `gate`; without TLS, with the usual limits.
+    pub fn new(gate: Gate, clients: Clients, clock: Clock, work: Work) -> Self {
+        Inbound {
+            meters: Meters::new(&clients),
+            gate,
+            clients,
+            tls: None,
+            patience: Patience::default(),
+            limits: ConnectionLimits::default(),
+            connections: Connections::default(),
+            proxied: Arc::new(Semaphore::new(PROXIED_MAX)),
+            clock,
+            work,
+        }
     }
 
     pub(super) fn meters(&self) -> &Meters {
@@ -59,16 +73,26 @@ impl Inbound {
     }
 }
 
+/// What is said and believed at one listening socket.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Our name, the sessions' limits, and whether there is TLS.
+    pub server: Arc<ServerSettings>,
+    /// Proxies of ours, which say whose connections they bring.
+    pub proxies: Vec<IpNet>,
+}
+
 /// A listening socket.
 pub struct Listener {
     socket: TcpListener,
     inbound: Arc<Inbound>,
+    door: Arc<Door>,
 }
 
 impl Listener {
     /// Listens on an address.
-    pub fn bind(address: SocketAddr, inbound: Arc<Inbound>) -> io::Result<Self> {
-        Ok(Listener { socket: net::listen(address)?, inbound })
+    pub fn bind(address: SocketAddr, inbound: Arc<Inbound>, door: Door) -> io::Result<Self> {
+        Ok(Listener { socket: net::listen(address)?, inbound, door: Arc::new(door) })
     }
 
     /// Where it listens.
@@ -94,47 +118,101 @@ impl Listener {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>) {
+    fn admit(&self, mut stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>) {
         self.inbound.meters.connections.increment(1);
-        if self.inbound.clients.at(peer.ip()).is_none() {
-            meters::refused("relay");
-            tracing::info!(event = "refused", reason = "relay", peer = %peer.ip());
-            return refuse(&stream, "554 5.7.1", "relaying denied: you are no client of this relay");
+        let peer = peer.ip().to_canonical();
+        let (inbound, door, stop) = (self.inbound.clone(), self.door.clone(), stop.clone());
+        if !door.proxies.iter().any(|proxy| proxy.contains(&peer)) {
+            return welcome((stream, peer, BytesMut::new()), inbound, door, stop);
         }
-        match self.inbound.connections.enter(peer.ip(), self.inbound.limits) {
-            Some(place) => {
-                let (inbound, stop) = (self.inbound.clone(), stop.clone());
-                tokio::spawn(async move { converse(stream, peer, &inbound, stop, place).await });
+        let Ok(place) = inbound.proxied.clone().try_acquire_owned() else {
+            meters::refused(TOO_MANY.reason);
+            return refuse(&stream, &TOO_MANY);
+        };
+        tokio::spawn(async move {
+            let _place = place;
+            match proxied::read_header(&mut stream, peer).await {
+                Ok((client, input)) => welcome((stream, client, input), inbound, door, stop),
+                Err(error) => {
+                    meters::refused("proxy");
+                    tracing::warn!(event = "refused", reason = "proxy", peer = %peer, error = %error);
+                }
             }
-            None => {
-                meters::refused("connections");
-                tracing::info!(event = "refused", reason = "connections", peer = %peer.ip());
-                refuse(&stream, "421 4.7.0", "too many connections, try again later");
-            }
-        }
+        });
     }
+}
+
+/// Lets a connection in, in a task of its own, or refuses it.
+fn welcome(
+    (stream, peer, input): (TcpStream, IpAddr, BytesMut),
+    inbound: Arc<Inbound>,
+    door: Arc<Door>,
+    stop: watch::Receiver<bool>,
+) {
+    let client = inbound.clients.at(peer);
+    // who is known by a certificate can show it only under TLS
+    if client.is_none() && !(inbound.tls.is_some() && inbound.clients.any_by_certificate()) {
+        return refuse_at(&stream, peer, &NO_CLIENT);
+    }
+    let place = inbound.connections.enter(peer, inbound.limits);
+    let client_place = client.as_ref().map_or(Some(None), |client| inbound.connections.enter_as(client));
+    let (Some(place), Some(client_place)) = (place, client_place) else {
+        return refuse_at(&stream, peer, &TOO_MANY);
+    };
+    let guest = move |stream| Guest { stream, peer, client, places: (place, client_place), input };
+    tokio::spawn(async move {
+        let _under_way = inbound.work.begin("client session");
+        inbound.meters.open.increment(1.0);
+        let served = match net::tune(&stream) {
+            Ok(()) => session::serve(guest(Box::new(stream)), (&inbound, &door), stop).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::debug!(event = "session_broken", peer = %peer, error = %error);
+        }
+        inbound.meters.open.decrement(1.0);
+    });
+}
+
+/// Why a connection is not let in.
+pub(super) struct Refusal {
+    code: u16,
+    status: EnhancedStatus,
+    text: &'static str,
+    /// In metrics and logs.
+    pub(super) reason: &'static str,
+}
+
+const NO_CLIENT: Refusal = Refusal {
+    code: 554,
+    status: EnhancedStatus::new(5, 7, 1),
+    text: "relaying denied: you are no client of this relay",
+    reason: "relay",
+};
+
+pub(super) const TOO_MANY: Refusal = Refusal {
+    code: 421,
+    status: EnhancedStatus::new(4, 7, 0),
+    text: "too many connections, try again later",
+    reason: "connections",
+};
+
+impl Refusal {
+    pub(super) fn reply(&self) -> Reply {
+        Reply::new(self.code, self.status, self.text)
+    }
+}
+
+fn refuse_at(stream: &TcpStream, peer: IpAddr, refusal: &Refusal) {
+    meters::refused(refusal.reason);
+    tracing::info!(event = "refused", reason = refusal.reason, peer = %peer);
+    refuse(stream, refusal);
 }
 
 /// One line in place of the greeting (RFC 5321 3.1), as far as the socket takes it at once: a flood
 /// must not cost tasks.
-fn refuse(stream: &TcpStream, code: &str, why: &str) {
-    let line = format!("{code} {why}\r\n");
+fn refuse(stream: &TcpStream, refusal: &Refusal) {
+    let line = format!("{}\r\n", refusal.reply());
     // the client sees a closed connection where even this fails
     let _ = stream.try_write(line.as_bytes());
-}
-
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    inbound: &Inbound,
-    stop: watch::Receiver<bool>,
-    place: Place,
-) {
-    let _under_way = inbound.work.begin("client session");
-    inbound.meters.open.increment(1.0);
-    if let Err(error) = session::serve(stream, peer, inbound, stop).await {
-        tracing::debug!(event = "session_broken", peer = %peer.ip(), error = %error);
-    }
-    inbound.meters.open.decrement(1.0);
-    drop(place);
 }

@@ -7,7 +7,10 @@
 mod connections;
 mod listener;
 mod meters;
+mod patience;
+mod proxied;
 mod session;
 
 pub use connections::{ConnectionLimits, Connections};
-pub use listener::{Inbound, Listener};
+pub use listener::{Door, Inbound, Listener};
+pub use patience::Patience;

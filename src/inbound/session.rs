@@ -1,59 +1,77 @@
 //! One client's session: a loop round the server machine.
 //!
 //! Each turn either answers what the machine asks or, when it wants input, writes the replies and
-//! reads. The time-outs are those of RFC 5321 4.5.3.2.7.
+//! reads.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::listener::Inbound;
+use super::connections::{ClientPlace, Place};
+use super::listener::{Door, Inbound, TOO_MANY};
 use super::meters;
+use super::patience::{Deadline, Progress};
 use crate::accounts::Client;
 use crate::gate::{Draft, GateError, Mail, Origin};
 use crate::mail::{Address, Class, EnhancedStatus, Recipient, Reply, ReversePath};
-use crate::net;
+use crate::net::{Stream, TlsFacts};
 use crate::smtp::{MailParameters, Next, RcptParameters, Server};
 use crate::store::StoreError;
 
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
-const CONTENT_TIMEOUT: Duration = Duration::from_secs(180);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Room made for each read.
-const READ_OCTETS: usize = 16 << 10;
+pub(super) const READ_OCTETS: usize = 16 << 10;
+
+/// A connection that was let in.
+pub(super) struct Guest {
+    pub(super) stream: Box<dyn Stream>,
+    /// Whose it is, behind whatever proxy.
+    pub(super) peer: IpAddr,
+    pub(super) client: Option<Arc<Client>>,
+    /// Its places among all connections, and among the client's where these are limited.
+    pub(super) places: (Place, Option<ClientPlace>),
+    /// What has arrived already.
+    pub(super) input: BytesMut,
+}
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    inbound: &Inbound,
+    guest: Guest,
+    (inbound, door): (&Inbound, &Door),
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    net::tune(&stream)?;
-    let server = Server::new(inbound.server.clone());
-    let client = inbound.clients.at(peer.ip());
+    let Guest { stream, peer, client, places, input } = guest;
     let mut session = Session {
         stream,
         peer,
         inbound,
         stop,
-        server,
-        client,
-        input: BytesMut::with_capacity(READ_OCTETS),
+        server: Server::new(door.server.clone()),
+        client: None,
+        places,
+        tls: None,
+        deadline: Deadline::new(inbound.patience, Instant::now()),
+        input,
         transaction: None,
         draft: None,
         unwanted: Vec::new(),
         spool_fault: None,
     };
+    session.become_client(client);
     while session.turn().await? {}
-    session.write().await
+    session.write().await?;
+    if let Some(excess) = session.server.excess() {
+        meters::refused(excess.as_str());
+        tracing::info!(event = "refused", reason = excess.as_str(), peer = %session.peer);
+    }
+    // where there is TLS its end is told too
+    session.stream.shutdown().await
 }
 
 /// A transaction before its content.
@@ -64,12 +82,15 @@ struct Transaction {
 }
 
 struct Session<'a> {
-    stream: TcpStream,
-    peer: SocketAddr,
+    stream: Box<dyn Stream>,
+    peer: IpAddr,
     inbound: &'a Inbound,
     stop: watch::Receiver<bool>,
     server: Server,
     client: Option<Arc<Client>>,
+    places: (Place, Option<ClientPlace>),
+    tls: Option<TlsFacts>,
+    deadline: Deadline,
     input: BytesMut,
     transaction: Option<Transaction>,
     draft: Option<Draft>,
@@ -88,7 +109,7 @@ impl Session<'_> {
             Next::Close => return Ok(false),
             Next::Mail(from, parameters) => self.mail(from, parameters),
             Next::Rcpt(to, parameters) => self.rcpt(to, parameters),
-            Next::StartTls => return Ok(false),
+            Next::StartTls => return self.start_tls().await,
             Next::Data => self.data(),
             Next::Content => self.relieve().await,
             Next::Message(fault) => match fault {
@@ -104,6 +125,48 @@ impl Session<'_> {
         Ok(true)
     }
 
+    /// From here on it is a client's, or nobody's.
+    fn become_client(&mut self, client: Option<Arc<Client>>) {
+        self.server.normalize_line_ends(client.as_ref().is_some_and(|client| client.normalizes));
+        self.client = client;
+    }
+
+    /// Makes the connection a TLS one; who holds a client's certificate is that client from then on.
+    async fn start_tls(&mut self) -> io::Result<bool> {
+        self.write().await?;
+        // what came behind the command may be anybody's words (RFC 3207 5)
+        self.input.clear();
+        let Some(tls) = &self.inbound.tls else { return Ok(false) };
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let handshake = timeout(self.inbound.patience.handshake, tls.accept(stream)).await;
+        let (stream, facts) = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(done) => done,
+            Err(error) => {
+                meters::handshake("failed");
+                tracing::info!(event = "tls_failed", peer = %self.peer, error = %error);
+                return Err(error);
+            }
+        };
+        meters::handshake(facts.version.as_str());
+        self.stream = stream;
+        self.server.tls_started();
+        if let Some(client) = facts.certificate.and_then(|known| self.inbound.clients.by_certificate(known)) {
+            let Some(place) = self.inbound.connections.enter_as(&client) else {
+                meters::refused(TOO_MANY.reason);
+                self.server.close(&TOO_MANY.reply());
+                return Ok(false);
+            };
+            self.places.1 = place;
+            self.become_client(Some(client));
+        }
+        self.tls = Some(facts);
+        Ok(true)
+    }
+
+    fn may_send_more(&self, client: &Client) -> bool {
+        client.allowance.as_ref().is_none_or(|allowance| allowance.take(self.inbound.clock.now()))
+    }
+
     /// Only those we know may send, and only from domains they own.
     fn mail(&mut self, from: ReversePath, parameters: MailParameters) {
         let refusal = match (&self.client, from.address()) {
@@ -111,13 +174,16 @@ impl Session<'_> {
             (Some(client), Some(sender)) if !client.owns(sender.domain()) => {
                 Some(("sender", 550, (5, 7, 1), "you may not send from this domain"))
             }
+            (Some(client), _) if !self.may_send_more(client) => {
+                Some(("rate", 450, (4, 7, 1), "too many messages in so short a time, try again later"))
+            }
             _ => None,
         };
         match refusal {
             Some((reason, code, (class, subject, detail), text)) => {
                 meters::refused(reason);
                 let reply = Reply::new(code, EnhancedStatus::new(class, subject, detail), text);
-                tracing::info!(event = "refused", reason, peer = %self.peer.ip(), from = %from, reply = %reply);
+                tracing::info!(event = "refused", reason, peer = %self.peer, from = %from, reply = %reply);
                 self.server.refuse(&reply);
             }
             None => {
@@ -140,8 +206,13 @@ impl Session<'_> {
             return;
         };
         let (helo, is_extended) = self.server.helo();
-        let origin =
-            Origin { peer: self.peer.ip(), helo: helo.unwrap_or_default().into(), is_extended, tls: None };
+        let tls = |tls: &TlsFacts| format!("{} with cipher {}", tls.version, tls.cipher).into();
+        let origin = Origin {
+            peer: self.peer,
+            helo: helo.unwrap_or_default().into(),
+            is_extended,
+            tls: self.tls.as_ref().map(tls),
+        };
         let Transaction { from, parameters, recipients } = transaction;
         let mail = Mail {
             client: client.name.clone(),
@@ -178,14 +249,13 @@ impl Session<'_> {
         };
         match draft.commit().await {
             Ok(accepted) => {
-                let meters = self.inbound.meters();
-                meters.accepted.increment(1);
-                meters.accepted_octets.increment(accepted.size_octets);
+                let client = self.client.as_ref().map_or("", |client| client.name.as_str());
+                self.inbound.meters().accepted(client, accepted.size_octets);
                 tracing::info!(
                     event = "accepted",
                     id = %accepted.id,
-                    client = self.client.as_ref().map_or("", |client| client.name.as_str()),
-                    peer = %self.peer.ip(),
+                    client,
+                    peer = %self.peer,
                     copies = accepted.copies.len() as u64,
                     size = accepted.size_octets,
                 );
@@ -202,7 +272,7 @@ impl Session<'_> {
                     GateError::Store(error) => ("storage", storage_reply(error)),
                 };
                 meters::refused(reason);
-                tracing::warn!(event = "refused", reason, peer = %self.peer.ip(), error = %error);
+                tracing::warn!(event = "refused", reason, peer = %self.peer, error = %error);
                 self.server.refuse(&reply);
             }
         }
@@ -219,7 +289,12 @@ impl Session<'_> {
         self.write().await?;
         self.input.reserve(READ_OCTETS);
         let in_content = self.server.in_content();
-        let limit = if in_content { CONTENT_TIMEOUT } else { COMMAND_TIMEOUT };
+        let progress = if in_content {
+            Progress::Content(self.server.content_octets())
+        } else {
+            Progress::Commands(self.server.commands())
+        };
+        let until = self.deadline.at(progress, Instant::now());
         let (stream, input, stop) = (&mut self.stream, &mut self.input, &mut self.stop);
         let read = async {
             tokio::select! {
@@ -229,7 +304,7 @@ impl Session<'_> {
                 read = stream.read_buf(input) => Some(read),
             }
         };
-        match timeout(limit, read).await {
+        match timeout_at(until, read).await {
             Ok(Some(read)) => Ok(read? > 0),
             Ok(None) => {
                 self.server.close(&Reply::new(
@@ -240,6 +315,7 @@ impl Session<'_> {
                 Ok(false)
             }
             Err(_) => {
+                meters::refused("timeout");
                 self.server.close(&Reply::new(
                     421,
                     EnhancedStatus::new(4, 4, 2),

@@ -33,8 +33,9 @@ metrics! {
     gauge STORE_LIVE_BYTES = "barid_store_live_bytes", "Octets of rows and bodies that live in the log.";
     counter CONNECTIONS = "barid_inbound_connections_total", "Connections taken, by listener role.";
     gauge CONNECTIONS_OPEN = "barid_inbound_connections_open", "Connections open now, by listener role.";
-    counter ACCEPTED = "barid_accepted_messages_total", "Messages accepted: durable, and answered 250.";
-    counter ACCEPTED_BYTES = "barid_accepted_bytes_total", "Octets of accepted messages.";
+    counter ACCEPTED = "barid_accepted_messages_total", "Messages accepted: durable, and answered 250, by client.";
+    counter ACCEPTED_BYTES = "barid_accepted_bytes_total", "Octets of accepted messages, by client.";
+    counter TLS_HANDSHAKES = "barid_tls_handshakes_total", "TLS handshakes, by direction (in, out) and result: the version agreed on, or failed.";
     counter REFUSED = "barid_refused_total", "Commands and messages refused, by reason.";
     counter DELIVERED = "barid_delivered_recipients_total", "Recipients that a remote server took responsibility for.";
     counter DEFERRED = "barid_deferred_recipients_total", "Recipients put off after an attempt.";

@@ -32,8 +32,8 @@ pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried
     }
     let waited = circumstances.now.since(leased.queued.envelope.arrived);
     for (outcome, reply) in &settlement.outcomes {
-        let remote = tried.remote.map_or("none", |remote| remote.host);
-        tell(meters, outcome, reply, remote, waited, settlement.next_due);
+        let (remote, tls) = tried.remote.map_or(("none", "none"), |remote| (remote.host, remote.tls));
+        tell(meters, outcome, reply, (remote, tls), waited, settlement.next_due);
     }
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
@@ -114,7 +114,7 @@ fn tell(
     meters: &Meters,
     outcome: &Outcome,
     reply: &Reply,
-    remote: &str,
+    (remote, tls): (&str, &str),
     waited: Duration,
     next_due: Option<crate::clock::Timestamp>,
 ) {
@@ -123,7 +123,7 @@ fn tell(
         Outcome::Delivered { id, recipient } => {
             meters.delivered.increment(1);
             meters.delivery_seconds.record(delay);
-            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, delay, reply = %reply);
+            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, tls, delay, reply = %reply);
         }
         Outcome::Deferred { id, recipient } => {
             meters.deferred.increment(1);

@@ -14,9 +14,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Deps;
+use super::{Deps, meters};
 use crate::mail::{EnhancedStatus, Reply, Severity, Stage, Verdict};
-use crate::net::{Host, Stream};
+use crate::net::{ClientTls, Host, Stream, TlsFacts};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
 use crate::store::{BodyReader, FileReader, StoreError};
 
@@ -24,6 +24,8 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 /// RFC 5321 4.5.3.2.6: giving up early on the final reply makes duplicates.
 const FINAL_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
+/// A whole TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_OCTETS: usize = 1 << 10;
 /// A body file is read and sent in pieces of this size.
@@ -71,6 +73,22 @@ pub(super) struct Connection {
     host: Box<str>,
     address: SocketAddr,
     transactions: u32,
+    /// What was found at the handshake, where it is a TLS connection.
+    tls: Option<TlsFacts>,
+}
+
+/// Why no session opened at an address.
+enum NotOpened {
+    /// What it said, or what happened, as a reply.
+    Refused(Reply),
+    /// It offers TLS, and TLS does not work there.
+    BrokenTls(Reply),
+}
+
+impl From<Reply> for NotOpened {
+    fn from(reply: Reply) -> Self {
+        NotOpened::Refused(reply)
+    }
 }
 
 fn network_reply(detail: u16, text: String) -> Reply {
@@ -94,7 +112,29 @@ impl Connection {
         Err(last)
     }
 
+    /// By TLS where it is offered, and works; else in clear, which nothing forbids yet (RFC 7435). Where it was
+    /// found not to work that is not found out anew each time.
     async fn open_at(deps: &Deps, name: &str, address: SocketAddr) -> Result<Self, Reply> {
+        let tls = deps.tls.as_ref().filter(|_| !deps.hosts.has_broken_tls(deps.clock.now(), address));
+        match Self::open_by(deps, name, address, tls).await {
+            Ok(connection) => Ok(connection),
+            Err(NotOpened::Refused(reply)) => Err(reply),
+            Err(NotOpened::BrokenTls(reply)) => {
+                tracing::info!(event = "tls_failed", host = name, address = %address, reply = %reply);
+                deps.hosts.note_broken_tls(deps.clock.now(), address);
+                Self::open_by(deps, name, address, None).await.map_err(|failed| match failed {
+                    NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) => reply,
+                })
+            }
+        }
+    }
+
+    async fn open_by(
+        deps: &Deps,
+        name: &str,
+        address: SocketAddr,
+        tls: Option<&ClientTls>,
+    ) -> Result<Self, NotOpened> {
         let stream = match timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await {
             Ok(Ok(stream)) => stream,
             failed => {
@@ -102,35 +142,76 @@ impl Connection {
                 let why = failed.map_or("timed out".into(), |result| {
                     result.err().map_or(String::new(), |error| error.to_string())
                 });
-                return Err(network_reply(1, format!("connecting to {address}: {why}")));
+                return Err(network_reply(1, format!("connecting to {address}: {why}")).into());
             }
         };
         let mut connection = Connection {
             stream,
-            client: Client::new(deps.settings.hostname.as_str()),
+            client: Client::by_tls(deps.settings.hostname.as_str(), tls.is_some()),
             input: BytesMut::with_capacity(READ_OCTETS),
             output: Vec::new(),
             host: name.into(),
             address,
             transactions: 0,
+            tls: None,
         };
-        match connection.next_event(REPLY_TIMEOUT).await {
-            Ok(ClientEvent::Ready) => {
-                deps.hosts.note_alive(address);
-                connection.client.note_surplus(&connection.input);
-                if connection.is_usable() {
-                    Ok(connection)
-                } else {
-                    Err(network_reply(5, "the server said more than it was asked".into()))
+        loop {
+            match (connection.next_event(REPLY_TIMEOUT).await, tls) {
+                (Ok(ClientEvent::StartTls), Some(tls)) => {
+                    connection.start_tls(tls).await.map_err(NotOpened::BrokenTls)?;
+                }
+                (Ok(ClientEvent::Ready), _) => {
+                    deps.hosts.note_alive(address);
+                    connection.client.note_surplus(&connection.input);
+                    let surplus = || network_reply(5, "the server said more than it was asked".into()).into();
+                    return if connection.is_usable() { Ok(connection) } else { Err(surplus()) };
+                }
+                (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
+                (Ok(_), _) => {
+                    return Err(network_reply(5, "the session began with a verdict".into()).into());
+                }
+                (Err(error), _) => {
+                    deps.hosts.note_dead(deps.clock.now(), address);
+                    return Err(network_reply(2, format!("greeting: {error}")).into());
                 }
             }
-            Ok(ClientEvent::Closing(reply)) => Err(reply),
-            Ok(_) => Err(network_reply(5, "the session began with a verdict".into())),
-            Err(error) => {
-                deps.hosts.note_dead(deps.clock.now(), address);
-                Err(network_reply(2, format!("greeting: {error}")))
-            }
         }
+    }
+
+    /// Goes on over TLS. What came behind the leave to do so was said by nobody we can know (RFC 3207 6).
+    async fn start_tls(&mut self, tls: &ClientTls) -> Result<(), Reply> {
+        let failed = |why: String| {
+            meters::handshake("failed");
+            network_reply(7, format!("TLS: {why}"))
+        };
+        if !self.input.is_empty() {
+            return Err(failed("the server said more than it was asked".into()));
+        }
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let handshake = timeout(HANDSHAKE_TIMEOUT, tls.connect(stream, &self.host)).await;
+        let (stream, facts) = match handshake {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => return Err(failed("the handshake timed out".into())),
+        };
+        meters::handshake(facts.version.as_str());
+        tracing::debug!(
+            event = "tls",
+            host = &*self.host,
+            version = facts.version.as_str(),
+            cipher = facts.cipher,
+            resumed = facts.resumed,
+            pkix = ?facts.pkix,
+        );
+        self.stream = stream;
+        self.tls = Some(facts);
+        self.client.tls_started();
+        Ok(())
+    }
+
+    /// What is known of the connection, for logs.
+    pub(super) fn tls(&self) -> &'static str {
+        self.tls.as_ref().map_or("none", |facts| facts.version.as_str())
     }
 
     /// The server's name.
@@ -235,6 +316,7 @@ impl Connection {
                 Ok(ClientEvent::Closing(reply)) => {
                     return Transacted::Lost(Verdict { reply, stage: Stage::Session });
                 }
+                // neither can come inside a transaction
                 Ok(ClientEvent::Ready | ClientEvent::StartTls) => {}
                 // a connection kept open that dies at the first word was dead before it
                 Err(_)
@@ -380,6 +462,7 @@ impl Connection {
             self.client.quit();
             // whether it is heard changes nothing
             let _ = timeout(GOODBYE_TIMEOUT, self.next_event(GOODBYE_TIMEOUT)).await;
+            let _ = timeout(GOODBYE_TIMEOUT, self.stream.shutdown()).await;
         }
     }
 }

@@ -19,8 +19,10 @@ use crate::net::Host;
 
 /// An address that did not answer is tried behind the others for so long.
 const DEAD_FOR: Duration = Duration::from_secs(300);
-/// Addresses that are remembered to be dead; beyond that, some are forgotten.
-const DEAD_MAX: usize = 4096;
+/// Addresses of which something is remembered; beyond that, some are forgotten.
+const REMEMBERED_MAX: usize = 4096;
+/// Where TLS was found not to work it is not tried again for so long.
+const BROKEN_TLS_FOR: Duration = Duration::from_secs(3600);
 /// How often it is looked for connections that were kept long enough.
 const TIDIED_EVERY: Duration = Duration::from_millis(500);
 
@@ -43,7 +45,30 @@ struct State {
     kept: VecDeque<Kept>,
     /// Whether none is kept any more.
     is_closed: bool,
-    dead: BTreeMap<SocketAddr, Timestamp>,
+    /// Until when addresses are tried behind the others.
+    dead: Remembered,
+    /// Until when no TLS is tried there.
+    broken_tls: Remembered,
+}
+
+/// Addresses with something against them, until a time.
+#[derive(Default)]
+struct Remembered(BTreeMap<SocketAddr, Timestamp>);
+
+impl Remembered {
+    fn has(&self, now: Timestamp, address: &SocketAddr) -> bool {
+        self.0.get(address).is_some_and(|until| now < *until)
+    }
+
+    fn note(&mut self, now: Timestamp, address: SocketAddr, time: Duration) {
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.retain(|_, until| now < *until);
+        }
+        if self.0.len() >= REMEMBERED_MAX {
+            self.0.pop_first();
+        }
+        self.0.insert(address, now.after(time));
+    }
 }
 
 /// What is known of all mail hosts.
@@ -90,28 +115,30 @@ impl Hosts {
             order.extend(host.addresses.iter().map(|address| (host, *address)));
         }
         let state = self.state();
-        let is_dead = |address: &SocketAddr| state.dead.get(address).is_some_and(|until| now < *until);
-        order.sort_by_key(|(_, address)| is_dead(address));
+        order.sort_by_key(|(_, address)| state.dead.has(now, address));
         order
     }
 
     /// An address did not answer.
     pub(super) fn note_dead(&self, now: Timestamp, address: SocketAddr) {
-        let mut state = self.state();
-        if state.dead.len() >= DEAD_MAX {
-            state.dead.retain(|_, until| now < *until);
-        }
-        if state.dead.len() >= DEAD_MAX {
-            state.dead.pop_first();
-        }
-        state.dead.insert(address, now.after(DEAD_FOR));
+        self.state().dead.note(now, address, DEAD_FOR);
+    }
+
+    /// TLS was offered at an address, and did not work.
+    pub(super) fn note_broken_tls(&self, now: Timestamp, address: SocketAddr) {
+        self.state().broken_tls.note(now, address, BROKEN_TLS_FOR);
+    }
+
+    /// Whether that was so of late.
+    pub(super) fn has_broken_tls(&self, now: Timestamp, address: SocketAddr) -> bool {
+        self.state().broken_tls.has(now, &address)
     }
 
     /// An address answered.
     pub(super) fn note_alive(&self, address: SocketAddr) {
         let mut state = self.state();
-        if !state.dead.is_empty() {
-            state.dead.remove(&address);
+        if !state.dead.0.is_empty() {
+            state.dead.0.remove(&address);
         }
     }
 
@@ -233,6 +260,15 @@ mod tests {
         let orders: std::collections::BTreeSet<String> =
             (0..100).map(|_| names(&known.in_order(now, &hosts))).collect();
         assert_eq!(orders.into_iter().collect::<Vec<_>>(), ["abc", "acb"]);
+    }
+
+    #[test]
+    fn broken_tls_is_remembered_for_an_hour() {
+        let (known, now) = (Hosts::default(), Timestamp::from_millis(5));
+        let address = SocketAddr::from(([192, 0, 2, 1], 25));
+        known.note_broken_tls(now, address);
+        let after = |minutes: u64| now.after(Duration::from_secs(60 * minutes));
+        assert!(known.has_broken_tls(after(59), address) && !known.has_broken_tls(after(60), address));
     }
 
     #[test]

@@ -37,3 +37,8 @@ pub(super) fn breaker(is_open: bool) {
     let open = gauge!(names::BREAKERS_OPEN);
     if is_open { open.increment(1.0) } else { open.decrement(1.0) }
 }
+
+/// A TLS handshake ended, with this version or not at all.
+pub(super) fn handshake(result: &'static str) {
+    counter!(names::TLS_HANDSHAKES, "direction" => "out", "result" => result).increment(1);
+}

@@ -54,7 +54,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
-use crate::net::{self, Dial, Judge, Resolver};
+use crate::net::{self, ClientTls, Dial, Judge, Resolver};
 use crate::queue::{Leases, Orders};
 use crate::store::Store;
 use crate::work::Work;
@@ -118,6 +118,8 @@ pub struct Deps {
     pub resolver: Arc<dyn Resolver>,
     /// The way to remote servers.
     pub dial: Arc<dyn Dial>,
+    /// For servers that offer TLS; never used where there is none.
+    pub tls: Option<ClientTls>,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
     /// How much may be under way at once.

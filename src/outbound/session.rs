@@ -310,7 +310,8 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let remote = Remote { host: connection.host(), tells: connection.tells_senders() };
+        let remote =
+            Remote { host: connection.host(), tells: connection.tells_senders(), tls: connection.tls() };
         let content = if may_be_reported(envelope, &verdicts, remote) {
             beginning(body, envelope.ret == Some(Return::Full)).await
         } else {

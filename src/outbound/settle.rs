@@ -25,6 +25,8 @@ pub(super) struct Remote<'a> {
     pub(super) host: &'a str,
     /// Whether it was told, and will tell, what the sender wants to hear (RFC 3461).
     pub(super) tells: bool,
+    /// The version of TLS, or `none`.
+    pub(super) tls: &'static str,
 }
 
 /// What came of trying.
@@ -382,7 +384,7 @@ mod tests {
         let queued = read("there.example").remove(0).queued;
         let verdict = |code: &u16| Verdict { reply: reply(*code), stage: Stage::Content };
         let verdicts: Vec<Verdict> = codes.iter().map(verdict).collect();
-        let remote = Some(Remote { host: "mx.example", tells });
+        let remote = Some(Remote { host: "mx.example", tells, tls: "none" });
         let tried = Tried { verdicts: &verdicts, remote, content: Some(b"hi") };
         let attempt = Attempt { queued: &queued, tried, withheld: &[] };
         let hostname = Domain::parse("r.example").expect("a name");

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::mail::{Address, Domain, EnhancedStatus, Reply};
-use crate::smtp::{Limits, Next, Server, ServerSettings};
+use crate::smtp::{Limits, Next, Server, ServerSettings, StartTls};
 
 const READ_OCTETS: usize = 16 << 10;
 
@@ -55,7 +55,7 @@ pub struct RemoteHost {
 impl RemoteHost {
     /// A server that behaves as stated to each domain, and well to all others.
     pub fn new(hostname: Domain, behaviours: HashMap<Domain, Behaviour>) -> Self {
-        let settings = ServerSettings { hostname, limits: Limits::default(), has_tls: false };
+        let settings = ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off };
         RemoteHost { behaviours: Arc::new(behaviours), settings: Arc::new(settings), state: Arc::default() }
     }
 

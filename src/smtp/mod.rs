@@ -19,4 +19,4 @@ pub use command::{Chunk, Command, CommandError, MailParameters, RcptParameters};
 pub use content::{ContentDecoder, ContentFault, ContentRules, DotStuffer, Fed};
 pub use line::{COMMAND_LINE_MAX_OCTETS, Line, LineError, next_line};
 pub use replies::{REPLY_LINES_MAX, REPLY_MAX_OCTETS, REPLY_TEXT_MAX_OCTETS, ReplyError, ReplyReader};
-pub use server::{Excess, Fault, Limits, Next, Server, ServerSettings};
+pub use server::{Excess, Fault, Limits, Next, Server, ServerSettings, StartTls};

@@ -11,15 +11,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::accounts::{Client, Clients, DomainPattern};
-use crate::inbound::ConnectionLimits;
+use ipnet::IpNet;
+
+use crate::accounts::{Allowance, Client, Clients, DomainPattern};
+use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::{Class, ClientName, Domain};
-use crate::net::DnsSettings;
+use crate::net::{DnsSettings, Fingerprint, Identity, Roots};
 use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes};
-use crate::smtp::Limits;
+use crate::smtp::{Limits, StartTls};
 use crate::store;
 
-use file::{ConfigFile, Role};
+use file::{ConfigFile, DeliveryTls, LineEndings, ListenerTls, Role};
 
 /// Where the configuration is looked for.
 pub(super) const DEFAULT_PATH: &str = "/etc/barid/barid.toml";
@@ -32,14 +34,35 @@ const PROVIDER_CONNECTIONS: usize = 20;
 pub(super) struct Config {
     pub(super) data_dir: PathBuf,
     pub(super) hostname: Domain,
-    pub(super) relay_listeners: Vec<SocketAddr>,
+    pub(super) relay_listeners: Vec<RelayListener>,
     pub(super) admin_listeners: Vec<SocketAddr>,
     pub(super) clients: Clients,
     pub(super) limits: Limits,
     pub(super) connections: ConnectionLimits,
+    pub(super) patience: Patience,
+    pub(super) tls: TlsFiles,
     pub(super) dns: DnsSettings,
     pub(super) outbound: outbound::Settings,
     pub(super) store: store::Settings,
+}
+
+/// Where mail is taken, and how.
+#[derive(Clone, Debug)]
+pub(super) struct RelayListener {
+    pub(super) address: SocketAddr,
+    pub(super) tls: StartTls,
+    pub(super) proxies: Vec<IpNet>,
+}
+
+/// Files of TLS.
+#[derive(Clone, Debug)]
+pub(super) struct TlsFiles {
+    /// Chain and key of each certificate; one is made where there is none.
+    pub(super) certificates: Vec<(PathBuf, PathBuf)>,
+    /// Roots beside the public ones.
+    pub(super) extra_ca: Vec<PathBuf>,
+    /// Whether remote servers are spoken to over TLS where they offer it.
+    pub(super) is_used: bool,
 }
 
 /// What is wrong with a file: everything that could be found.
@@ -140,11 +163,10 @@ impl Checker<'_> {
             providers: file.providers.iter().map(|provider| self.provider(provider)).collect(),
             domains: file.domain_limits.iter().map(|limit| self.domain_limit(limit)).collect(),
         };
-        let listeners = |role: Role| {
-            let of_role = file.listeners.iter().filter(move |listener| listener.role == role);
-            of_role.map(|listener| listener.address).collect::<Vec<SocketAddr>>()
-        };
-        let relay_listeners = listeners(Role::Relay);
+        let of_role = |role: Role| file.listeners.iter().filter(move |listener| listener.role == role);
+        let relay_listeners: Vec<RelayListener> =
+            of_role(Role::Relay).map(|listener| self.relay_listener(listener)).collect();
+        let admin_listeners = of_role(Role::Admin).map(|listener| listener.address).collect();
         if relay_listeners.is_empty() {
             self.faults.push("no [[listener]] has role = \"relay\"; without one no mail can come in".into());
         }
@@ -159,21 +181,33 @@ impl Checker<'_> {
             self.fault("retry", "delivery.retry", "is empty; write at least one wait such as [\"5m\"]");
         }
         let store = self.store(&file.store);
+        let tls = self.tls(&file.tls, delivery.tls);
         let (hostname, retry, store) = (hostname?, retry?, store?);
         Some(Config {
             data_dir: file.data_dir,
             relay_listeners,
-            admin_listeners: listeners(Role::Admin),
+            admin_listeners,
             clients: Clients::new(clients),
             limits: Limits {
                 message_max_octets: file.limits.message_size.0,
                 recipients_max: file.limits.recipients,
-                ..Limits::default()
+                text_line_max_octets: usize::try_from(file.limits.line_length.0).unwrap_or(usize::MAX),
+                errors_max: file.limits.errors,
+                unknown_commands_max: file.limits.unknown_commands,
+                out_of_order_max: file.limits.commands_out_of_order,
+                idle_commands_max: file.limits.idle_commands,
             },
             connections: ConnectionLimits {
                 total_max: file.limits.connections,
                 per_address_max: file.limits.connections_per_address,
             },
+            patience: Patience {
+                command: file.limits.command_timeout.0,
+                content: file.limits.content_timeout.0,
+                content_octets_per_second: file.limits.content_per_second.0,
+                ..Patience::default()
+            },
+            tls,
             dns: DnsSettings { servers: file.dns.servers, ..DnsSettings::default() },
             outbound: outbound::Settings {
                 hostname: hostname.clone(),
@@ -209,6 +243,11 @@ impl Checker<'_> {
             ("recipients", limits.recipients as u64, 100, "the least that RFC 5321 allows is 100"),
             ("connections", limits.connections.min(delivery.connections) as u64, 1, "must be at least 1"),
             ("connections_per_address", limits.connections_per_address as u64, 1, "must be at least 1"),
+            ("line_length", limits.line_length.0, 1000, "the least that RFC 5321 allows is 1000B"),
+            ("errors", u64::from(limits.errors), 1, "must be at least 1"),
+            ("unknown_commands", u64::from(limits.unknown_commands), 1, "must be at least 1"),
+            ("commands_out_of_order", u64::from(limits.commands_out_of_order), 1, "must be at least 1"),
+            ("idle_commands", u64::from(limits.idle_commands), 1, "must be at least 1"),
             ("port", u64::from(delivery.port), 1, "must be at least 1"),
             ("connections_per_site", delivery.connections_per_site as u64, 1, "must be at least 1"),
             ("messages_per_connection", u64::from(delivery.messages_per_connection), 1, "must be at least 1"),
@@ -219,8 +258,13 @@ impl Checker<'_> {
             }
         }
         for client in &file.clients {
-            if client.networks.is_empty() || client.sender_domains.is_empty() {
-                self.fault(&client.name, "client", "without networks and sender_domains nobody may send");
+            let is_known = !(client.networks.is_empty() && client.certificates.is_empty());
+            if !is_known || client.sender_domains.is_empty() {
+                let why = "without networks or certificates, and sender_domains, nobody may send";
+                self.fault(&client.name, "client", why);
+            }
+            if client.connections == Some(0) {
+                self.fault("connections = 0", "client.connections", "must be at least 1");
             }
         }
     }
@@ -234,22 +278,84 @@ impl Checker<'_> {
                 ClientName::MAX_OCTETS
             ));
         }
+        let networks = self.networks(&client.networks, "client.networks");
+        let certificates = client
+            .certificates
+            .iter()
+            .filter_map(|text| self.fingerprint(text, "client.certificates"))
+            .collect();
+        let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
+        let class = client.class.as_deref().map(|text| self.class(text));
+        Some(Client {
+            name: name?,
+            networks,
+            sender_domains,
+            class: class.unwrap_or_default(),
+            certificates,
+            normalizes: client.line_endings == LineEndings::Normalize,
+            connections_max: client.connections,
+            allowance: client.rate.map(|rate| Allowance::new(rate.0)),
+        })
+    }
+
+    fn networks(&mut self, texts: &[String], key: &str) -> Vec<IpNet> {
         let mut networks = Vec::new();
-        for text in &client.networks {
+        for text in texts {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(Into::into)) {
                 Ok(network) => networks.push(network),
                 Err(_) => self.fault(
                     text,
-                    "client.networks",
+                    key,
                     format!(
                         "`{text}` is no network; write \"192.0.2.0/24\", \"2001:db8::/32\" or an address"
                     ),
                 ),
             }
         }
-        let sender_domains = self.patterns(&client.sender_domains, "client.sender_domains");
-        let class = client.class.as_deref().map(|text| self.class(text));
-        Some(Client { name: name?, networks, sender_domains, class: class.unwrap_or_default() })
+        networks
+    }
+
+    fn fingerprint(&mut self, text: &str, key: &str) -> Option<Fingerprint> {
+        let known = Fingerprint::parse(text);
+        if known.is_none() {
+            let remedy = "`openssl x509 -in client.pem -noout -fingerprint -sha256` prints it";
+            self.fault(
+                text,
+                key,
+                format!("`{text}` is no SHA-256 fingerprint of 64 hexadecimal digits; {remedy}"),
+            );
+        }
+        known
+    }
+
+    fn relay_listener(&mut self, listener: &file::ListenerSection) -> RelayListener {
+        RelayListener {
+            address: listener.address,
+            tls: match listener.tls {
+                ListenerTls::Off => StartTls::Off,
+                ListenerTls::Offered => StartTls::Offered,
+                ListenerTls::Required => StartTls::Required,
+            },
+            proxies: self.networks(&listener.proxies, "listener.proxies"),
+        }
+    }
+
+    /// Looks at the files too: a relay that does not start for them is found out before it is restarted.
+    fn tls(&mut self, section: &file::TlsSection, delivery: DeliveryTls) -> TlsFiles {
+        for file::CertificateSection { chain, key } in &section.certificates {
+            if let Err(error) = Identity::from_files(chain, key) {
+                self.fault(&chain.display().to_string(), "tls.certificates", error);
+            }
+        }
+        if let (Some(first), Err(error)) = (section.extra_ca.first(), Roots::with_files(&section.extra_ca)) {
+            self.fault(&first.display().to_string(), "tls.extra_ca", error);
+        }
+        let pair = |pair: &file::CertificateSection| (pair.chain.clone(), pair.key.clone());
+        TlsFiles {
+            certificates: section.certificates.iter().map(pair).collect(),
+            extra_ca: section.extra_ca.clone(),
+            is_used: delivery == DeliveryTls::Opportunistic,
+        }
     }
 
     fn store(&mut self, section: &file::StoreSection) -> Option<store::Settings> {

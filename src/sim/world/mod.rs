@@ -40,7 +40,7 @@ use crate::outbound::{
     Settings, Sluices,
 };
 use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
-use crate::smtp::{Limits, ServerSettings};
+use crate::smtp::{Limits, ServerSettings, StartTls};
 use crate::store::{
     Disk, Fault, LossyDisk, MemoryIndex, SegmentLog, SegmentSettings, Store, StoreError, WriterSettings,
 };
@@ -304,7 +304,7 @@ impl World {
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let network = Network::new(
             vec![Temper::GOOD; HOSTS],
-            ServerSettings { hostname, limits: Limits::default(), has_tls: false },
+            ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off },
             self.ledger.clone(),
             self.trace.clone(),
             clock.clone(),
@@ -319,6 +319,7 @@ impl World {
             started: clock.now(),
             resolver: Arc::new(self.names.clone()),
             dial: Arc::new(network.clone()),
+            tls: None,
             outcomes: self.hear_outcomes(),
             places: Places::new(&settings),
             sluices: Sluices::new(&settings.caps),

@@ -32,7 +32,19 @@ pub struct ServerSettings {
     /// The limits.
     pub limits: Limits,
     /// Whether STARTTLS is offered.
-    pub has_tls: bool,
+    pub tls: StartTls,
+}
+
+/// Whether STARTTLS is offered (RFC 3207).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartTls {
+    /// It is not.
+    #[default]
+    Off,
+    /// Whoever wants it, may.
+    Offered,
+    /// No mail is taken without.
+    Required,
 }
 
 /// What the host has to do next.
@@ -135,6 +147,8 @@ pub struct Server {
     is_utf8: bool,
     recipients: usize,
     tally: Tally,
+    /// Whole commands taken so far.
+    commands: u64,
     excess: Option<Excess>,
     intake: Intake,
     unwanted: Option<Unwanted>,
@@ -154,6 +168,7 @@ impl Server {
             is_utf8: false,
             recipients: 0,
             tally: Tally::default(),
+            commands: 0,
             excess: None,
             intake: Intake::new(ContentRules { line_max_octets: 0, normalizes: false }, 0),
             unwanted: None,
@@ -184,6 +199,16 @@ impl Server {
         matches!(self.state, State::Content | State::Chunk | State::Skipping)
     }
 
+    /// Whole commands taken so far.
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// Octets of the content under way that were taken so far.
+    pub fn content_octets(&self) -> u64 {
+        self.intake.octets()
+    }
+
     /// The limit that the session was closed for, where it was.
     pub fn excess(&self) -> Option<Excess> {
         self.excess
@@ -212,7 +237,10 @@ impl Server {
                 State::Skipping => self.skip(input),
                 _ => match line::next_line(input) {
                     Ok(None) => Some(Next::Input),
-                    Ok(Some(line)) => self.take_line(&line),
+                    Ok(Some(line)) => {
+                        self.commands += 1;
+                        self.take_line(&line)
+                    }
                     Err(error) => Some(self.break_off(error)),
                 },
             };
@@ -317,8 +345,8 @@ impl Server {
 
     /// The reply to EHLO (RFC 5321 4.1.1.1).
     fn offers(&self) -> String {
-        let ServerSettings { hostname, limits, has_tls } = &*self.settings;
-        let start_tls = if *has_tls && !self.is_tls { "250-STARTTLS\r\n" } else { "" };
+        let ServerSettings { hostname, limits, tls } = &*self.settings;
+        let start_tls = if *tls != StartTls::Off && !self.is_tls { "250-STARTTLS\r\n" } else { "" };
         format!(
             "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
              250-DSN\r\n250-MT-PRIORITY\r\n250-LIMITS RCPTMAX={}\r\n{start_tls}250 ENHANCEDSTATUSCODES\r\n",
@@ -330,7 +358,7 @@ impl Server {
         if self.is_tls {
             return self.misplaced(503, "TLS is on already");
         }
-        if !self.settings.has_tls {
+        if self.settings.tls == StartTls::Off {
             return self.misplaced(502, "TLS is not offered here");
         }
         if self.in_transaction() {
@@ -345,6 +373,10 @@ impl Server {
         match self.state {
             State::Greeted => self.misplaced(503, "say EHLO first"),
             _ if self.in_transaction() => self.misplaced(503, "a transaction is under way"),
+            _ if self.settings.tls == StartTls::Required && !self.is_tls => {
+                let status = EnhancedStatus::new(5, 7, 0);
+                self.complain(Misstep::Error, &Reply::new(530, status, "say STARTTLS first"))
+            }
             _ if parameters.size.is_some_and(|size| size > self.settings.limits.message_max_octets) => {
                 self.complain(Misstep::Error, &Fault::TooLarge.reply())
             }

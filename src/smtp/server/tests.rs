@@ -14,7 +14,7 @@ fn settings() -> std::sync::Arc<ServerSettings> {
     std::sync::Arc::new(ServerSettings {
         hostname: Domain::parse("r.example").expect("a name"),
         limits,
-        has_tls: true,
+        tls: StartTls::Offered,
     })
 }
 
