@@ -17,7 +17,7 @@
 //! | L1 | [`dsn`] | the form of delivery reports |
 //! | L1 | [`observe`] | names of metrics, the log |
 //! | L1 | [`work`] | what is under way, by labels |
-//! | L2 | [`net`] | sockets, the resolver port, where mail for a domain goes |
+//! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
 //! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |

@@ -3,6 +3,7 @@
 //! One policy has one configuration, which all connections share: their sessions are resumed by the server's
 //! name. Two policies share nothing, so no session that was begun without proof is ever taken for proven.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -117,6 +118,12 @@ impl ClientTls {
         }
         let facts = TlsFacts::of(connection, is_resumed(connection.handshake_kind()), pkix);
         Ok((Box::new(Covered::new(stream)), facts))
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 

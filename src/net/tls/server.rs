@@ -1,5 +1,6 @@
 //! The server's side of a handshake.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -81,6 +82,12 @@ impl ServerTls {
         let connection = stream.get_ref().1;
         let facts = TlsFacts::of(connection, is_resumed(connection.handshake_kind()), Pkix::NotEvaluated);
         Ok((Box::new(Covered::new(stream)), facts))
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").finish_non_exhaustive()
     }
 }
 

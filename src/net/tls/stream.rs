@@ -1,8 +1,8 @@
 //! A stream under TLS that behaves like one without.
 //!
-//! Promises three things that the library's stream does not. Nobody needs to flush: what the socket did not
-//! take at once is sent on while its owner reads, as the kernel would, and every dialogue reads after it has
-//! written. A peer that closes without saying so in TLS has closed, no more: SMTP and IMAP tell themselves
+//! Promises three things that the library's stream does not. Nobody needs to flush who reads after having
+//! written, as every dialogue does: what the socket did not take at once is sent on meanwhile. Whoever writes
+//! the last word shuts the stream down, which sends what is left. A peer that closes without saying so in TLS has closed, no more: SMTP and IMAP tell themselves
 //! where a message ends, and half of the world's servers drop the line after QUIT. What only concerns TLS, such
 //! as tickets for sessions, is no input: a read that finds nothing else stays pending.
 

@@ -372,7 +372,7 @@ async fn nobody_needs_to_flush() {
     let authority = Authority::new();
     let (server, client) =
         (server(authority.identity(NAME)), client(TlsPolicy::Opportunistic, &Roots::public()));
-    let (near, far) = duplex(512);
+    let (near, far) = duplex(4 << 10);
     let (accepted, connected) = tokio::join!(server.accept(boxed(far)), client.connect(boxed(near), NAME));
     let ((mut accepted, _), (mut connected, _)) = (accepted.expect("accepts"), connected.expect("connects"));
     let sends = async {
