@@ -13,10 +13,11 @@ use std::{
 
 use anyhow::anyhow;
 use memchr::memchr;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
-};
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use crate::wire::{Wire, is_resumed};
 
 /// The longest reply line taken, well beyond what RFC 5321 allows.
 const LINE_BYTES: usize = 4096;
@@ -59,6 +60,7 @@ pub(crate) struct Reply {
 pub(crate) struct Extensions {
     pub(crate) pipelining: bool,
     pub(crate) size: bool,
+    starttls: bool,
 }
 
 impl Extensions {
@@ -66,11 +68,14 @@ impl Extensions {
         let keyword = line.split(|byte| *byte == b' ').next().unwrap_or_default();
         self.pipelining |= keyword.eq_ignore_ascii_case(b"PIPELINING");
         self.size |= keyword.eq_ignore_ascii_case(b"SIZE");
+        self.starttls |= keyword.eq_ignore_ascii_case(b"STARTTLS");
     }
 }
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    wire: Wire,
+    /// Whether its TLS session is an earlier one, where it has one.
+    is_resumed: Option<bool>,
     input: Box<[u8; LINE_BYTES]>,
     start: usize,
     end: usize,
@@ -78,27 +83,61 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects and says EHLO.
-    pub(crate) async fn open(target: SocketAddr, source: Option<IpAddr>) -> Result<Self, Trouble> {
+    /// Connects, says EHLO, and once more under TLS where that is wanted.
+    pub(crate) async fn open(
+        target: SocketAddr,
+        source: Option<IpAddr>,
+        tls: Option<&TlsConnector>,
+    ) -> Result<Self, Trouble> {
         let connecting = connect(target, source).await;
         let stream = connecting.map_err(|error| Trouble::Broken(anyhow!(error).context("cannot connect")))?;
         stream.set_nodelay(true)?;
         let mut connection = Self {
-            stream,
+            wire: Wire::Plain(stream),
+            is_resumed: None,
             input: Box::new([0; LINE_BYTES]),
             start: 0,
             end: 0,
             extensions: Extensions::default(),
         };
         connection.expect(220).await?;
-        connection.send(b"EHLO load.test\r\n").await?;
-        let mut extensions = Extensions::default();
-        let reply = connection.reply_with(|line| extensions.note(line)).await?;
-        if reply.code != 250 {
-            return Err(Trouble::Refused(reply));
+        connection.hello().await?;
+        match tls {
+            Some(tls) => connection.cover(target.ip(), tls).await,
+            None => Ok(connection),
         }
-        connection.extensions = extensions;
-        Ok(connection)
+    }
+
+    async fn hello(&mut self) -> Result<(), Trouble> {
+        self.send(b"EHLO load.test\r\n").await?;
+        let mut extensions = Extensions::default();
+        let reply = self.reply_with(|line| extensions.note(line)).await?;
+        self.extensions = extensions;
+        if reply.code == 250 { Ok(()) } else { Err(Trouble::Refused(reply)) }
+    }
+
+    /// Goes on under TLS.
+    async fn cover(mut self, host: IpAddr, tls: &TlsConnector) -> Result<Self, Trouble> {
+        if !self.extensions.starttls {
+            return Err(Trouble::Broken(anyhow!("the server offers no STARTTLS")));
+        }
+        self.send(b"STARTTLS\r\n").await?;
+        self.expect(220).await?;
+        let Wire::Plain(stream) = self.wire else {
+            return Err(Trouble::Broken(anyhow!("TLS twice")));
+        };
+        // what came before the handshake could be anybody's
+        (self.start, self.end) = (0, 0);
+        let stream = tls.connect(ServerName::IpAddress(host.into()), stream).await?;
+        let is_resumed = Some(is_resumed(stream.get_ref().1.handshake_kind()));
+        let mut covered = Self { wire: Wire::covered(stream), is_resumed, ..self };
+        covered.hello().await?;
+        Ok(covered)
+    }
+
+    /// Whether its TLS session is an earlier one; `None` where it has none.
+    pub(crate) fn is_resumed(&self) -> Option<bool> {
+        self.is_resumed
     }
 
     pub(crate) fn extensions(&self) -> Extensions {
@@ -106,7 +145,7 @@ impl Connection {
     }
 
     pub(crate) async fn send(&mut self, octets: &[u8]) -> Result<(), Trouble> {
-        Ok(self.stream.write_all(octets).await?)
+        Ok(self.wire.write_all(octets).await?)
     }
 
     pub(crate) async fn reply(&mut self) -> Result<Reply, Trouble> {
@@ -150,7 +189,7 @@ impl Connection {
             if self.end == LINE_BYTES {
                 return Err(Trouble::Broken(anyhow!("a reply line beyond {LINE_BYTES} octets")));
             }
-            match self.stream.read(&mut self.input[self.end..]).await? {
+            match self.wire.read_buf(&mut &mut self.input[self.end..]).await? {
                 0 => return Err(Trouble::Broken(anyhow!("the server closed the connection"))),
                 count => self.end += count,
             }

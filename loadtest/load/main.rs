@@ -22,6 +22,9 @@ mod quantity;
 mod raw;
 mod session;
 mod tally;
+mod tls;
+#[path = "../wire.rs"]
+mod wire;
 
 use std::{cell::RefCell, process::ExitCode, rc::Rc, time::Duration};
 
@@ -68,7 +71,8 @@ fn load(options: Options) -> Result<ExitCode> {
         taken: 0,
         ids: 0,
     };
-    let run = Rc::new(Run { options, template, state: RefCell::new(state) });
+    let tls = options.starttls.then(tls::connector).transpose()?;
+    let run = Rc::new(Run { options, template, tls, state: RefCell::new(state) });
     let raw_sync = run.options.raw_sync.as_deref().map(RawSync::start).transpose()?;
     LocalSet::new().block_on(&runtime, carry_out(Rc::clone(&run)))?;
     run.state.borrow_mut().tally.raw_sync_micros = raw_sync.map(RawSync::finish).transpose()?;

@@ -62,6 +62,10 @@ pub(crate) struct Options {
     /// What the ids begin with; random by default
     #[arg(long, default_value_t = random_run_id())]
     pub(crate) run_id: String,
+    /// Ask for TLS with STARTTLS and take any certificate; a server without it
+    /// is no server
+    #[arg(long)]
+    pub(crate) starttls: bool,
     /// Send a message again, under a new id, when the connection breaks or a
     /// 4xx arrives
     #[arg(long)]

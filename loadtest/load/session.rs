@@ -10,6 +10,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use crate::{
     connection::{Connection, Reply, Trouble},
@@ -37,6 +38,8 @@ const CLOSING: u16 = 421;
 pub(crate) struct Run {
     pub(crate) options: Options,
     pub(crate) template: Template,
+    /// Makes handshakes, where TLS is wanted.
+    pub(crate) tls: Option<TlsConnector>,
     pub(crate) state: RefCell<State>,
 }
 
@@ -138,10 +141,10 @@ impl Session {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
-                let opening = Connection::open(options.target, options.source);
+                let opening = Connection::open(options.target, options.source, run.tls.as_ref());
                 let opened = timeout(Duration::from_secs(OPEN_SECONDS), opening).await;
                 let opened = opened.map_err(|_| Trouble::Broken(anyhow!("no greeting in time")))??;
-                run.state.borrow_mut().tally.connections += 1;
+                run.state.borrow_mut().tally.open(opened.is_resumed());
                 self.carried = 0;
                 none.insert(opened)
             }

@@ -15,7 +15,9 @@ const TROUBLES_SHOWN: u64 = 5;
 
 pub(crate) struct Tally {
     pub(crate) failed: u64,
-    pub(crate) connections: u64,
+    connections: u64,
+    handshakes_full: u64,
+    handshakes_resumed: u64,
     pub(crate) connection_errors: u64,
     pub(crate) retries: u64,
     refused_4xx: u64,
@@ -33,6 +35,8 @@ impl Tally {
         Self {
             failed: 0,
             connections: 0,
+            handshakes_full: 0,
+            handshakes_resumed: 0,
             connection_errors: 0,
             retries: 0,
             refused_4xx: 0,
@@ -42,6 +46,16 @@ impl Tally {
             raw_sync_micros: None,
             started: now,
             ended: now,
+        }
+    }
+
+    /// A connection; whether it resumed a session, where it is under TLS.
+    pub(crate) fn open(&mut self, is_resumed: Option<bool>) {
+        self.connections += 1;
+        match is_resumed {
+            Some(true) => self.handshakes_resumed += 1,
+            Some(false) => self.handshakes_full += 1,
+            None => {}
         }
     }
 
@@ -104,6 +118,8 @@ impl Tally {
             "latency_p99_ms": p99,
             "latency_max_ms": max,
             "connections": self.connections,
+            "handshakes_full": self.handshakes_full,
+            "handshakes_resumed": self.handshakes_resumed,
             "connection_errors": self.connection_errors,
             "refused_4xx": self.refused_4xx,
             "refused_5xx": self.refused_5xx,
@@ -120,6 +136,7 @@ impl Tally {
              failed      {}\n\
              latency     p50 {p50:.2} ms, p95 {p95:.2} ms, p99 {p99:.2} ms, max {max:.2} ms\n\
              connections {}, {} errors\n\
+             handshakes  {} full, {} resumed\n\
              refused     {} with 4xx, {} with 5xx, {} retries\n\
              cpu         {:.2} s",
             options.run_id,
@@ -132,6 +149,8 @@ impl Tally {
             self.failed,
             self.connections,
             self.connection_errors,
+            self.handshakes_full,
+            self.handshakes_resumed,
             self.refused_4xx,
             self.refused_5xx,
             self.retries,

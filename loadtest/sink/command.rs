@@ -8,6 +8,7 @@
 pub(crate) enum Command {
     Ehlo,
     Helo,
+    StartTls,
     /// With the size declared, if one is.
     Mail(Option<u64>),
     Rcpt,
@@ -39,6 +40,8 @@ impl Command {
             () if is(b"DATA") => Self::Data,
             () if is(b"BDAT") => chunk(words).unwrap_or(Self::Unknown),
             () if is(b"EHLO") => Self::Ehlo,
+            // no parameters (RFC 3207 4)
+            () if is(b"STARTTLS") && words.next().is_none() => Self::StartTls,
             () if is(b"HELO") => Self::Helo,
             () if is(b"QUIT") => Self::Quit,
             () if is(b"RSET") => Self::Rset,
@@ -88,6 +91,8 @@ mod tests {
             (b"BDAT 0 last\r\n", Command::Bdat(0, true)),
             (b"BDAT LAST\r\n", Command::Unknown),
             (b"DATA\n", Command::Data),
+            (b"StartTLS\r\n", Command::StartTls),
+            (b"STARTTLS now\r\n", Command::Unknown),
             (b"", Command::Unknown),
             (b"\xff\x00\r\n", Command::Unknown),
         ] {

@@ -25,6 +25,9 @@ mod quantity;
 mod session;
 mod summary;
 mod timeline;
+mod tls;
+#[path = "../wire.rs"]
+mod wire;
 
 use std::{cell::RefCell, io, net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
@@ -78,8 +81,10 @@ fn sink(options: Options) -> Result<ExitCode> {
         .context("cannot start the runtime")?;
     let mut arrivals = Arrivals::new(Ledger::open(options.ledger.as_deref())?);
     arrivals.stamps = options.stamps.as_deref().map(|path| Ledger::open(Some(path))).transpose()?;
+    let tls = options.tls.then(tls::acceptor).transpose()?;
     let sink = Rc::new(Sink {
         options,
+        tls,
         arrivals: RefCell::new(arrivals),
         dots: RefCell::new(Dots::new()),
         counts: Counts::default(),

@@ -71,6 +71,9 @@ pub(crate) struct Options {
     /// Do not offer CHUNKING
     #[arg(long)]
     pub(crate) no_chunking: bool,
+    /// Offer STARTTLS, with a certificate that nobody vouches for
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Print the summary as one line of JSON
     #[arg(long)]
     pub(crate) json: bool,

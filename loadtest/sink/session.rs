@@ -16,11 +16,13 @@ use std::{
 
 use memchr::memchr;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::TcpStream,
     sync::Notify,
     time::{Instant, sleep, timeout},
 };
+
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     arrivals::Arrivals,
@@ -29,6 +31,7 @@ use crate::{
     house::{Guest, House},
     message::MESSAGE_BYTES,
     options::Options,
+    wire::{Wire, is_resumed},
 };
 
 /// The room made for each read.
@@ -41,10 +44,14 @@ const LINE_BYTES: usize = 4096;
 const WIRE_BYTES: usize = 2 * MESSAGE_BYTES;
 /// How long the farewell of a connection may take.
 const LINGER_MILLIS: u64 = 1000;
+/// How long a TLS handshake may take.
+const HANDSHAKE_SECONDS: u64 = 30;
 
 /// What all sessions share.
 pub(crate) struct Sink {
     pub(crate) options: Options,
+    /// Takes handshakes, where TLS is offered.
+    pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) arrivals: RefCell<Arrivals>,
     pub(crate) dots: RefCell<Dots>,
     pub(crate) counts: Counts,
@@ -61,6 +68,10 @@ pub(crate) struct Counts {
     pub(crate) given_421: Cell<u64>,
     /// Connections closed in place of a reply to a final dot.
     pub(crate) dropped: Cell<u64>,
+    pub(crate) handshakes_full: Cell<u64>,
+    pub(crate) handshakes_resumed: Cell<u64>,
+    /// Handshakes that came to nothing.
+    pub(crate) handshakes_failed: Cell<u64>,
 }
 
 fn count(counter: &Cell<u64>) {
@@ -71,6 +82,8 @@ fn count(counter: &Cell<u64>) {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     On,
+    /// It goes on under TLS when the reply is sent.
+    Cover,
     /// It ends when the replies are sent.
     Close,
     /// It ends at once.
@@ -91,7 +104,7 @@ enum Phase {
 
 pub(crate) struct Session {
     sink: Rc<Sink>,
-    stream: TcpStream,
+    wire: Wire,
     guest: Option<Guest>,
     phase: Phase,
     input: Vec<u8>,
@@ -108,7 +121,7 @@ impl Session {
     pub(crate) fn new(sink: Rc<Sink>, stream: TcpStream, house: &Rc<House>) -> Self {
         Self {
             sink,
-            stream,
+            wire: Wire::Plain(stream),
             guest: house.enter(),
             phase: Phase::Idle,
             input: Vec::new(),
@@ -122,15 +135,19 @@ impl Session {
     /// Serves the connection to its end; that of a client which just vanishes
     /// is an end like any other.
     pub(crate) async fn run(mut self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
+        if let Wire::Plain(stream) = &self.wire {
+            stream.set_nodelay(true)?;
+        }
         let mut flow = self.greet();
         loop {
             if flow == Flow::Drop {
                 return Ok(());
             }
             self.send().await?;
-            if flow == Flow::Close {
-                return self.close().await;
+            match flow {
+                Flow::Close => return self.close().await,
+                Flow::Cover => self = self.cover().await?,
+                Flow::On | Flow::Drop => {}
             }
             if self.read().await? == 0 {
                 return Ok(());
@@ -156,7 +173,26 @@ impl Session {
         }
         self.used = 0;
         self.input.reserve(READ_BYTES);
-        self.stream.read_buf(&mut self.input).await
+        self.wire.read_buf(&mut self.input).await
+    }
+
+    /// Makes the handshake. What came before it in plain text is forgotten, as
+    /// is the session so far (RFC 3207 4.2).
+    async fn cover(mut self) -> io::Result<Self> {
+        let (Wire::Plain(stream), Some(tls)) = (self.wire, &self.sink.tls) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let counts = &self.sink.counts;
+        let handshake = timeout(Duration::from_secs(HANDSHAKE_SECONDS), tls.accept(stream)).await;
+        let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let stream = stream.inspect_err(|_| count(&counts.handshakes_failed))?;
+        count(match is_resumed(stream.get_ref().1.handshake_kind()) {
+            true => &counts.handshakes_resumed,
+            false => &counts.handshakes_full,
+        });
+        self.input.clear();
+        self.used = 0;
+        Ok(Self { wire: Wire::covered(stream), ..self })
     }
 
     async fn send(&mut self) -> io::Result<()> {
@@ -166,7 +202,7 @@ impl Session {
         if !self.sink.options.latency.is_zero() {
             sleep(self.sink.options.latency).await;
         }
-        self.stream.write_all(&self.output).await?;
+        self.wire.write_all(&self.output).await?;
         self.output.clear();
         Ok(())
     }
@@ -174,9 +210,12 @@ impl Session {
     /// Lets the client read the last reply: closing with input unread would
     /// reset the connection and could take the reply with it.
     async fn close(mut self) -> io::Result<()> {
-        self.stream.shutdown().await?;
+        match &mut self.wire {
+            Wire::Plain(stream) => stream.shutdown().await?,
+            Wire::Covered(stream) => stream.shutdown().await?,
+        }
         let drained = async {
-            while self.stream.read_buf(&mut self.input).await? > 0 {
+            while self.wire.read_buf(&mut self.input).await? > 0 {
                 self.input.clear();
             }
             io::Result::Ok(())
@@ -254,6 +293,10 @@ impl Session {
                 self.phase = Phase::Idle;
                 self.reply("250 sink.load.test")
             }
+            (Command::StartTls, Phase::Idle) if self.offers_tls() => {
+                self.reply("220 2.0.0 go ahead");
+                Flow::Cover
+            }
             (Command::Mail(size), Phase::Idle) => self.mail(size),
             (Command::Rcpt, Phase::Envelope(recipients)) => self.rcpt(recipients),
             (Command::Data, Phase::Envelope(1..)) => {
@@ -263,7 +306,9 @@ impl Session {
             }
             (Command::Bdat(octets, is_last), phase) => self.bdat(octets, is_last, phase),
             (Command::Data, Phase::Envelope(0)) => self.reply("554 5.5.1 no valid recipients"),
-            (Command::Mail(_) | Command::Rcpt | Command::Data, _) => self.reply("503 5.5.1 out of sequence"),
+            (Command::Mail(_) | Command::Rcpt | Command::Data | Command::StartTls, _) => {
+                self.reply("503 5.5.1 out of sequence")
+            }
             (Command::Rset, _) => {
                 self.phase = Phase::Idle;
                 self.reply("250 2.0.0 reset")
@@ -275,6 +320,10 @@ impl Session {
         }
     }
 
+    fn offers_tls(&self) -> bool {
+        self.sink.tls.is_some() && matches!(self.wire, Wire::Plain(_))
+    }
+
     fn hello(&mut self) -> Flow {
         self.phase = Phase::Idle;
         self.output.extend_from_slice(b"250-sink.load.test\r\n");
@@ -283,6 +332,9 @@ impl Session {
         }
         if !self.sink.options.no_chunking {
             self.output.extend_from_slice(b"250-CHUNKING\r\n");
+        }
+        if self.offers_tls() {
+            self.output.extend_from_slice(b"250-STARTTLS\r\n");
         }
         self.output.extend_from_slice(format!("250-SIZE {MESSAGE_BYTES}\r\n").as_bytes());
         self.output.extend_from_slice(b"250-8BITMIME\r\n");

@@ -70,6 +70,9 @@ impl<'a> Summary<'a> {
             "given_4xx": counts.given_4xx.get(),
             "given_421": counts.given_421.get(),
             "dropped": counts.dropped.get(),
+            "handshakes_full": counts.handshakes_full.get(),
+            "handshakes_resumed": counts.handshakes_resumed.get(),
+            "handshakes_failed": counts.handshakes_failed.get(),
             "cpu_seconds": process::cpu_seconds(),
         })
     }
@@ -89,6 +92,7 @@ impl<'a> Summary<'a> {
              relayed     {:.0}/s over {:.2} s\n\
              connections {}, {:.2} transactions each\n\
              given       {} 4xx, {} 421; {} dropped\n\
+             handshakes  {} full, {} resumed, {} failed\n\
              cpu         {:.2} s",
             arrivals.received,
             arrivals.distinct(),
@@ -102,6 +106,9 @@ impl<'a> Summary<'a> {
             counts.given_4xx.get(),
             counts.given_421.get(),
             counts.dropped.get(),
+            counts.handshakes_full.get(),
+            counts.handshakes_resumed.get(),
+            counts.handshakes_failed.get(),
             process::cpu_seconds(),
         )
     }
