@@ -43,6 +43,7 @@ struct OrdersChanged;
 pub(super) struct OrdersEnded;
 
 async fn give(deps: &Deps, order: Order) -> Result<(), OperateError> {
+    let _turn = deps.orders.turn().await;
     let orders = deps.orders.now();
     if orders.holds(&order).is_none() && orders.iter().count() >= ORDERS_MAX {
         return Err(OperateError::TooMany);
@@ -69,14 +70,23 @@ async fn lift(deps: &Deps, order: Order) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes an order out and lifts it; puts it back where that fails.
+/// Takes an order out and lifts it; puts it back where that fails and its row is still there. Where the row is
+/// gone but not everybody was woken, the manager asks the rows of the mail themselves.
 async fn take_out(deps: &Deps, kind: Kind, target: &Target) -> Result<bool, StoreError> {
+    let _turn = deps.orders.turn().await;
     let Some(order) = deps.orders.change(|orders| orders.remove(kind, target)) else { return Ok(false) };
     let lifted = lift(deps, order.clone()).await;
-    if lifted.is_err() {
+    if lifted.is_err() && is_written(deps, &order).await {
         deps.orders.change(|orders| orders.insert(order));
     }
     lifted.map(|()| true)
+}
+
+async fn is_written(deps: &Deps, order: &Order) -> bool {
+    let destination = order.destination();
+    let row = deps.store.read(move |reader| destination.rest(reader)).await;
+    // what cannot be read is believed to be there
+    row.map_or(true, |row| row.is_some())
 }
 
 /// Ends orders that have come to their end.

@@ -233,22 +233,31 @@ impl OrderSet {
 
 /// The orders that are in force, for all who read mail.
 #[derive(Debug, Default)]
-pub struct Orders(RwLock<Arc<OrderSet>>);
+pub struct Orders {
+    set: RwLock<Arc<OrderSet>>,
+    /// Whoever holds it writes or ends an order: two at once could leave one here whose row is gone.
+    turn: tokio::sync::Mutex<()>,
+}
 
 impl Orders {
     /// With these.
     pub fn new(set: OrderSet) -> Self {
-        Orders(RwLock::new(Arc::new(set)))
+        Orders { set: RwLock::new(Arc::new(set)), ..Orders::default() }
     }
 
     /// As they are now.
     pub fn now(&self) -> Arc<OrderSet> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.set.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until nobody else writes or ends an order.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Changes them.
     pub fn change<T>(&self, change: impl FnOnce(&mut OrderSet) -> T) -> T {
-        let mut orders = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut orders = self.set.write().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut orders))
     }
 }
