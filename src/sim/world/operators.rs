@@ -54,6 +54,24 @@ fn a_suspended_domain_waits_until_it_is_resumed_and_others_do_not() {
 }
 
 #[test]
+fn an_order_that_is_given_again_while_it_is_lifted_is_in_force_where_its_row_is() {
+    paused_system().block_on(async {
+        let mut world = World::new(1);
+        let life = start(&mut world);
+        order(&life, Kind::Suspend, of_domain("a.example"), None).await;
+        let again = Order::new(Kind::Suspend, of_domain("a.example"), life.network.clock.now(), None);
+        let lifted = Lift { kind: Kind::Suspend, target: of_domain("a.example") };
+        let (given, lifted) = tokio::join!(life.manager.send(Operate(again)), life.manager.send(lifted));
+        assert!(given.expect("lives").is_ok() && lifted.expect("lives").is_ok());
+        let left = OrderSet::read(life.store.reader()).expect("reads");
+        let is_written = left.iter().any(|order| order.kind == Kind::Suspend);
+        post_one(&world, &life, (1, "a.example"), ("apps", Class::Normal)).await;
+        sleep(SOON).await;
+        assert_eq!(arrived(&world).is_empty(), is_written);
+    });
+}
+
+#[test]
 fn a_clients_mail_is_held_beside_others_and_comes_when_it_is_released() {
     paused_system().block_on(async {
         let mut world = World::new(1);
