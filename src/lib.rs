@@ -14,7 +14,7 @@
 //! | L0 | [`mail`] | the words: addresses, envelopes, ids, replies, outcomes |
 //! | L0 | [`clock`] | the only reader of the time |
 //! | L1 | [`smtp`] | the protocol without I/O, both ways round |
-//! | L1 | [`dsn`] | the form of delivery reports |
+//! | L1 | [`dsn`] | the form of delivery reports, those written and those that come back |
 //! | L1 | [`observe`] | names of metrics, the log |
 //! | L1 | [`work`] | what is under way, by labels |
 //! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |

@@ -1,10 +1,16 @@
 //! Delivery status notifications: the mail that tells a sender what became of theirs.
 //!
-//! Owns the form of reports (RFC 3464). Promises clean CRLF lines and nothing of a stranger's text
-//! that could break a header. Never decides whether a report is owed.
+//! Owns the form of reports (RFC 3464), those that are written and those that come back. Promises clean
+//! CRLF lines and nothing of a stranger's text that could break a header; and that nothing a stranger
+//! returns makes it panic, wait or grow. Never decides whether a report is owed, nor whether one that came
+//! back is to be believed.
 
 mod compose;
 mod greylist;
+mod returned;
 
 pub use compose::{Action, Entry, HEADERS_MAX_OCTETS, RETURNED_MAX_OCTETS, Report, compose};
 pub use greylist::greylisted_for;
+pub use returned::{
+    Bounce, RECIPIENTS_MAX, RETURNED_MAX_OCTETS, ReportedAction, ReportedRecipient, Returned, parse_returned,
+};
