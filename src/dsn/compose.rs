@@ -12,7 +12,7 @@ const WORD_MAX_OCTETS: usize = 900;
 /// Header octets of the original that a report gives back at most.
 pub const HEADERS_MAX_OCTETS: usize = 64 << 10;
 /// Octets of an original that is given back whole, where that is asked for; of a larger one the header is.
-pub const RETURNED_MAX_OCTETS: usize = 512 << 10;
+pub const GIVEN_BACK_MAX_OCTETS: usize = 512 << 10;
 
 /// One recipient of whom there is something to tell.
 #[derive(Clone, Debug)]
@@ -249,7 +249,7 @@ fn append_original(message: &mut Vec<u8>, report: &Report<'_>, action: Action, b
     let content = report.content.unwrap_or_default();
     let header = &content[..header_end(content).min(HEADERS_MAX_OCTETS)];
     let is_wanted = action == Action::Failed && report.ret == Some(Return::Full) && report.is_whole;
-    let (kind, original) = if is_wanted && content.len() <= RETURNED_MAX_OCTETS {
+    let (kind, original) = if is_wanted && content.len() <= GIVEN_BACK_MAX_OCTETS {
         (if header.is_ascii() { "message/rfc822" } else { "message/global" }, content)
     } else {
         // whole lines only

@@ -9,7 +9,7 @@ mod compose;
 mod greylist;
 mod returned;
 
-pub use compose::{Action, Entry, HEADERS_MAX_OCTETS, RETURNED_MAX_OCTETS, Report, compose};
+pub use compose::{Action, Entry, GIVEN_BACK_MAX_OCTETS, HEADERS_MAX_OCTETS, Report, compose};
 pub use greylist::greylisted_for;
 pub use returned::{
     Bounce, RECIPIENTS_MAX, RETURNED_MAX_OCTETS, ReportedAction, ReportedRecipient, Returned, parse_returned,

@@ -352,7 +352,7 @@ fn may_be_reported(envelope: &Envelope, verdicts: &[Verdict], remote: Remote<'_>
 
 /// As much of a message as its header may take, for a report; or as much as may be given back.
 async fn beginning(body: BodyReader, gives_back: bool) -> Option<Bytes> {
-    let octets = if gives_back { dsn::RETURNED_MAX_OCTETS } else { dsn::HEADERS_MAX_OCTETS };
+    let octets = if gives_back { dsn::GIVEN_BACK_MAX_OCTETS } else { dsn::HEADERS_MAX_OCTETS };
     match body {
         BodyReader::Octets(octets) => Some(octets),
         BodyReader::File(mut file) => {
