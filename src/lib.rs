@@ -46,7 +46,7 @@
 //!    a crash repeats only attempts whose result was not yet synced.
 //! 3. Memory is bounded by named limits, plus the index's own cost for what is queued.
 //! 4. Waiting is no attempt. A path that is down charges no message and rewrites no row.
-//! 5. Only a verdict on this message or recipient bounces it.
+//! 5. Only a verdict on this message or recipient bounces it ([`mail::Verdict`] is where that is judged).
 //! 6. Only known clients relay, from domains they own; only CRLF ends lines.
 //! 7. No report goes to the null reverse-path.
 //! 8. Decisions are pure: machines, schedules, cores and settlement read no clock and do no I/O.
@@ -78,6 +78,10 @@
 //! - Orders of operators are curfews as well: a suspended domain keeps silent like one that is down. An order
 //!   for a client is heeded where its mail is read. A flush is a lap over everything, and what was tried since
 //!   is passed over.
+//! - What a message needs (8BITMIME, SMTPUTF8) is what its octets show when it comes in, not what was declared:
+//!   plain text goes everywhere.
+//! - TLS has its room in `net`; sessions see a stream and a few facts. A server where TLS breaks is remembered by
+//!   address, like a dead one.
 //! - That the DNS denies a name is believed only with proof that it works: a zone above the name answers,
 //!   asked anew before and after. The share of denials among all answers needs no statistics then.
 //! - Sessions take copies from a lane, a piece of shared memory with credits; actors hear of it in

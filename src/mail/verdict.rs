@@ -18,6 +18,9 @@ pub enum Stage {
     Content,
 }
 
+/// The subject of statuses on the protocol (RFC 3463 3.6).
+const PROTOCOL: u16 = 5;
+
 /// What a reply is about, and so what it may decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -54,12 +57,13 @@ impl Verdict {
     /// What it is about: the one place where that is judged. The three digits come first, for enhanced codes
     /// are used as their writers please (RFC 5321 4.2.1, RFC 3463 3, RFC 7372).
     pub fn scope(&self) -> Scope {
+        let subject = self.reply.enhanced.map(|status| status.subject);
         match (self.stage, self.reply.code) {
             (Stage::Ours, _) => Scope::Message,
-            (Stage::Session, _) => Scope::Host,
-            // closing, no such command, bad parameters, bad sequence, and parameters that it offered itself: the
-            // session went wrong, not the message
-            (_, 421 | 500..=504 | 555) => Scope::Host,
+            (Stage::Session, _) | (_, 421) => Scope::Host,
+            // no such command, bad parameters, bad sequence, and parameters that it offered itself: the session
+            // went wrong, not the message; unless a status on something else than the protocol says otherwise
+            (_, 500..=504 | 555) if matches!(subject, None | Some(PROTOCOL)) => Scope::Host,
             // it wants to know us first (RFC 4954 6, RFC 3207 4, RFC 5248)
             (_, 530 | 534 | 535 | 538) => Scope::Source,
             (stage, _) => self.reply.enhanced.map_or(Self::scope_at(stage), |status| match status {
@@ -97,6 +101,8 @@ mod tests {
             (Stage::Content, 552, Some((5, 3, 4)), Message, true),
             (Stage::Rcpt, 503, Some((5, 5, 1)), Host, false),
             (Stage::Mail, 555, Some((5, 5, 4)), Host, false),
+            (Stage::Rcpt, 500, Some((5, 3, 0)), Recipient, true),
+            (Stage::Rcpt, 500, None, Host, false),
             (Stage::Mail, 530, Some((5, 7, 0)), Source, false),
             (Stage::Rcpt, 550, Some((5, 7, 25)), Source, false),
             (Stage::Session, 554, None, Host, false),

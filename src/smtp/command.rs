@@ -235,19 +235,23 @@ fn parse_address(text: &str) -> Result<Address, CommandError> {
 }
 
 /// ABNF: `Mail-parameters = esmtp-param *(SP esmtp-param)`, `esmtp-param = esmtp-keyword ["=" esmtp-value]`
-/// (RFC 5321 4.1.2); each at most once, none of them known to no one.
+/// (RFC 5321 4.1.2). Each at most once; but some say the same again, and mean nothing by it.
 fn parameters(text: &str) -> impl Iterator<Item = Result<(String, &str), CommandError>> {
-    let mut seen: Vec<String> = Vec::new();
+    let mut seen: Vec<(String, &str)> = Vec::new();
     text.split_ascii_whitespace().map(move |parameter| {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name = name.to_ascii_uppercase();
-        if seen.contains(&name) {
+        let before = seen.iter().find(|(known, _)| *known == name);
+        if before.is_some_and(|(_, said)| *said != value || !SAID_AGAIN.contains(&name.as_str())) {
             return Err(CommandError::syntax("a parameter may be given once"));
         }
-        seen.push(name.clone());
+        seen.push((name.clone(), value));
         Ok((name, value))
     })
 }
+
+/// Parameters of which no standard says that they may be given once; Python's smtplib says BODY twice.
+const SAID_AGAIN: [&str; 3] = ["BODY", "SIZE", "SMTPUTF8"];
 
 fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandError> {
     let mut parsed = MailParameters::default();
@@ -388,6 +392,7 @@ mod tests {
                 "RCPT TO:<\"a> b\"@c.example>",
                 Command::Rcpt(Some(address("\"a> b\"@c.example")), bare.clone()),
             ),
+            ("MAIL FROM:<> BODY=7BIT body=7BIT", Command::Mail(ReversePath::Null, plain.clone())),
             ("RCPT TO:<Postmaster>", Command::Rcpt(None, bare)),
             (
                 "RCPT TO:<a@b.example> NOTIFY=SUCCESS,FAILURE orcpt=rfc822;list@c.example",
@@ -442,6 +447,7 @@ mod tests {
             ("MAIL FROM:<zoë@b.example>", 553),
             ("MAIL FROM:<a@bücher.example>", 553),
             ("MAIL FROM:<> NOTIFY=NEVER", 555),
+            ("MAIL FROM:<> BODY=7BIT BODY=8BITMIME", 501),
             ("BDAT", 501),
             ("BDAT -1", 501),
             ("BDAT 1 FIRST", 501),
