@@ -18,6 +18,7 @@ CASES+=(
   "bounce-hard-dot bounce_after ."
   "bounce-large bounce_after RCPT large"
   "without-8bitmime without 8BITMIME -8"
+  "eight-bit-refused-without eight_bit_refused_without"
   "without-pipelining without PIPELINING -p"
   "without-enhanced-codes without ENHANCEDSTATUSCODES -E"
   "without-esmtp without ESMTP -e"
@@ -82,9 +83,12 @@ sender_gets_report() {
 # without EXTENSION OPTION: a sink that lacks it is not asked for it, and gets
 # its mail all the same.
 without() {
-  local port arguments protocol=ESMTP
+  local port arguments protocol=ESMTP kind=eight-bit
   ORIGINAL=$CASE_DIR/original
-  py make eight-bit "$ORIGINAL"
+  # who cannot be told of octets above 127 is sent none
+  [[ $1 == PIPELINING ]] || kind=plain
+  [[ $1 != ENHANCEDSTATUSCODES ]] || kind=eight-bit
+  py make "$kind" "$ORIGINAL"
   free_port port
   sink_start sink "127.0.0.1:$port" "$2"
   barid_start "$(route sink.test "$port")"
@@ -99,6 +103,23 @@ without() {
     *) expect_match "MAIL" "$arguments" '^<sender@sender\.test> .*BODY=8BITMIME' ;;
   esac
   expect "the protocol" "$(sed -n 's/^X-Client-Proto: //p' "${MESSAGES[0]}")" "$protocol"
+}
+
+# What needs 8BITMIME goes to no server without it: the sender is told why.
+eight_bit_refused_without() {
+  local port sender_port
+  ORIGINAL=$CASE_DIR/original
+  py make eight-bit "$ORIGINAL"
+  free_port port
+  free_port sender_port
+  sink_start sink "127.0.0.1:$port" -8
+  sink_start sender "127.0.0.1:$sender_port"
+  barid_start "$(route sink.test "$port")
+$(route sender.test "$sender_port")"
+  py send "$BARID_PORT" sender@sender.test "$ORIGINAL" a@sink.test
+  arrived "$CASE_DIR/sender" 1
+  expect "what is reported" "$(py reported "${MESSAGES[0]}" Action) $(py reported "${MESSAGES[0]}" Status)" "failed 5.6.3"
+  expect "messages in the sink" "$(find "$CASE_DIR/sink" -type f | wc -l)" 0
 }
 
 # nsd with a zone of destinations, of which 127.0.0.22 takes mail, and Barid.
