@@ -86,8 +86,7 @@ without() {
   local port arguments protocol=ESMTP kind=eight-bit
   ORIGINAL=$CASE_DIR/original
   # who cannot be told of octets above 127 is sent none
-  [[ $1 == PIPELINING ]] || kind=plain
-  [[ $1 != ENHANCEDSTATUSCODES ]] || kind=eight-bit
+  if [[ $1 == 8BITMIME || $1 == ESMTP ]]; then kind=plain; fi
   py make "$kind" "$ORIGINAL"
   free_port port
   sink_start sink "127.0.0.1:$port" "$2"

@@ -39,7 +39,7 @@ proxy_swaks() {
 sent_by() {
   arrived "$SINK" 1
   py same "${MESSAGES[0]}" "$ORIGINAL"
-  expect_match "the trace field" "$(py received "${MESSAGES[0]}")" "\\(\\[${1//./\\.}\\]\\) by barid\\.interop\\.test"
+  expect_match "the trace field" "$(py received "${MESSAGES[0]}" barid)" "\\(\\[${1//./\\.}\\]\\) by barid\\.interop\\.test"
 }
 
 proxy_swaks_refused() {

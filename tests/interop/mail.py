@@ -143,11 +143,12 @@ def protocol(copy):
     print(stamp(pathlib.Path(copy).read_bytes())["protocol"].decode())
 
 
-def received(copy):
+def received(copy, by="."):
+    """The first trace field, or the first by a host."""
     octets = pathlib.Path(copy).read_bytes()
     fields = re.findall(rb"^Received: .*\n(?:[ \t].*\n)*", octets, re.MULTILINE)
-    ours = [field for field in fields if b"\n\tby barid." in field]
-    print(re.sub(rb"\s+", b" ", ours[0]).decode())
+    chosen = [field for field in fields if re.search(rb"\sby " + by.encode(), field)]
+    print(re.sub(rb"\s+", b" ", chosen[0]).decode())
 
 
 def ids(directory):
