@@ -24,6 +24,8 @@
 # Scenarios: 20,000 messages of 4 KiB over 50 sessions, 10 a connection, except
 #   one-domain          all to one destination
 #   many-domains        to 200 destinations, each on an MX host of its own
+#   many-domains-tls    the same, and each offers STARTTLS (Postfix is not set up
+#                       to use it: compare with Barid's many-domains)
 #   large               2,000 messages of 256 KiB
 #   accept-only         every destination is down: nobody listens there
 #   one-per-connection  one message a connection

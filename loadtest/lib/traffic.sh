@@ -5,7 +5,7 @@
 # watched by a subshell that notes, the moment the tool ends, the time and the
 # CPU the server has used by then ("TIME_MS CPU_US" in NAME.end).
 
-readonly SCENARIOS=(one-domain many-domains large accept-only one-per-connection slow-network)
+readonly SCENARIOS=(one-domain many-domains many-domains-tls large accept-only one-per-connection slow-network)
 readonly SINK_FIRST_ADDRESS=127.0.2.1
 readonly UNUSED_PORT=2526
 
@@ -17,6 +17,7 @@ DOMAINS=
 PER_CONNECTION=
 LATENCY_MS=
 RELAYS=
+TLS=
 WARM_UP_MESSAGES=
 
 LOAD_WATCHER=
@@ -24,11 +25,12 @@ SINK_WATCHER=
 
 # scenario_set NAME: sets the parameters; fails for an unknown name.
 scenario_set() {
-  MESSAGES=20000 MESSAGE_BYTES=4096 DOMAINS=1 PER_CONNECTION=10 LATENCY_MS=0 RELAYS=yes
+  MESSAGES=20000 MESSAGE_BYTES=4096 DOMAINS=1 PER_CONNECTION=10 LATENCY_MS=0 RELAYS=yes TLS=no
   WARM_UP_MESSAGES=1000
   case $1 in
     one-domain) ;;
     many-domains) DOMAINS=200 ;;
+    many-domains-tls) DOMAINS=200 TLS=yes ;;
     large) MESSAGES=2000 MESSAGE_BYTES=262144 WARM_UP_MESSAGES=200 ;;
     accept-only) RELAYS=no ;;
     one-per-connection) PER_CONNECTION=1 ;;
@@ -65,6 +67,7 @@ watch() {
 sink_start() {
   local port=25 expect=(--expect "$MESSAGES" --timeout "${RUN_TIMEOUT_S}s" --compare "$RUN/load.ledger")
   if [[ $RELAYS == no ]]; then port=$UNUSED_PORT expect=(); fi
+  if [[ $TLS == yes ]]; then expect+=(--tls); fi
   watch sink $((RUN_TIMEOUT_S + 30)) "$BIN_DIR/barid-sink" --json \
     --listen "$SINK_FIRST_ADDRESS:$port" --addresses "$DOMAINS" --latency "${LATENCY_MS}ms" \
     --dns 127.0.0.1:53 --domains "$DOMAINS" --ledger "$RUN/sink.ledger" "${expect[@]}" &
