@@ -52,7 +52,12 @@ impl Address {
         if !is_dot_string(local) && !is_quoted_string(local) {
             return Err(AddressError::BadLocalPart);
         }
-        Ok(Address { local: local.into(), domain: Domain::parse(domain)? })
+        let domain = Domain::parse(domain)?;
+        // A-labels are longer than what they were written as
+        if local.len() + 1 + domain.as_str().len() > PATH_MAX_OCTETS {
+            return Err(AddressError::TooLong);
+        }
+        Ok(Address { local: local.into(), domain })
     }
 
     /// The local part, quotes included.
@@ -168,6 +173,8 @@ mod tests {
     fn what_is_no_address_says_why() {
         let long_local = format!("{}@example.net", "a".repeat(65));
         let long_path = format!("a@{}example.net", "abcdefg.".repeat(32));
+        let long_in_a_labels = format!("abcdefgh@{}example.net", "ü.".repeat(30));
+        assert!(long_in_a_labels.len() < PATH_MAX_OCTETS);
         for (text, why) in [
             ("ann", AddressError::NoDomain),
             ("@example.net", AddressError::BadLocalPart),
@@ -182,6 +189,7 @@ mod tests {
             ("ann@", AddressError::Domain(DomainError::EmptyLabel)),
             (long_local.as_str(), AddressError::TooLong),
             (long_path.as_str(), AddressError::TooLong),
+            (long_in_a_labels.as_str(), AddressError::TooLong),
         ] {
             assert_eq!(Address::parse(text), Err(why), "{text}");
         }
