@@ -304,6 +304,12 @@ impl Server {
     fn take_line(&mut self, line: &[u8]) -> Option<Next> {
         let command = match Command::parse(line) {
             Ok(command) => command,
+            // how much of what follows is content nobody can tell: none of it may be read as commands
+            Err(error) if announces_chunk(line) => {
+                self.close(&error.reply());
+                self.excess = Some(Excess::Length);
+                return Some(Next::Close);
+            }
             Err(CommandError::Foreign) => return Some(self.give_up(Excess::Foreign)),
             Err(error @ CommandError::Unknown) => return self.complain(Misstep::Unknown, &error.reply()),
             Err(error) => return self.complain(Misstep::Error, &error.reply()),
@@ -572,5 +578,11 @@ impl Server {
     }
 }
 
+/// Whether a line that could not be parsed was to be BDAT.
+fn announces_chunk(line: &[u8]) -> bool {
+    line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
+}
+
 #[cfg(test)]
 mod tests;
+

@@ -174,6 +174,9 @@ fn a_refused_command_changes_nothing() {
             "EHLO c\r\nMAIL FROM:<zoë@b.example> SMTPUTF8\r\nRCPT TO:<ü@b.example>\r\n",
             vec![220, 250, 250, 250],
         ),
+        // content that nobody can measure is not read as commands
+        ("EHLO c\r\nBDAT x LAST\r\nNOOP\r\n", vec![220, 250, 501]),
+        ("EHLO c\r\nbdat\t5\r\nNOOP\r\n", vec![220, 250, 500]),
     ] {
         assert_eq!(codes(input), (want, vec![]), "{input:?}");
     }
