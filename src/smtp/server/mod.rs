@@ -125,10 +125,12 @@ enum Asked {
     Message,
 }
 
-/// A chunk that nobody wants: what is left of it, what is said at its end, and what follows then.
+/// A chunk that nobody wants: what is left of it and what was skipped, what is said at its end, and what
+/// follows then.
 #[derive(Debug)]
 struct Unwanted {
     octets: u64,
+    skipped: u64,
     reply: Reply,
     then: State,
 }
@@ -204,9 +206,9 @@ impl Server {
         self.commands
     }
 
-    /// Octets of the content under way that were taken so far.
+    /// Octets of the content under way that were taken so far, or thrown away.
     pub fn content_octets(&self) -> u64 {
-        self.intake.octets()
+        self.unwanted.as_ref().map_or_else(|| self.intake.octets(), |unwanted| unwanted.skipped)
     }
 
     /// The limit that the session was closed for, where it was.
@@ -291,6 +293,7 @@ impl Server {
         let piece = usize::try_from(unwanted.octets).unwrap_or(usize::MAX).min(input.len());
         input.advance(piece);
         unwanted.octets -= piece as u64;
+        unwanted.skipped += piece as u64;
         if unwanted.octets > 0 {
             return Some(Next::Input);
         }
@@ -453,7 +456,7 @@ impl Server {
     }
 
     fn refuse_chunk(&mut self, chunk: Chunk, reply: Reply) {
-        self.unwanted = Some(Unwanted { octets: chunk.octets, reply, then: self.state });
+        self.unwanted = Some(Unwanted { octets: chunk.octets, skipped: 0, reply, then: self.state });
         self.state = State::Skipping;
     }
 
@@ -585,4 +588,3 @@ fn announces_chunk(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests;
-

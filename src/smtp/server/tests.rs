@@ -243,6 +243,26 @@ fn smuggled_and_oversized_messages_are_refused_and_the_session_goes_on() {
     assert_eq!(codes(&large), (vec![220, 250, 250, 250, 354, 552, 250], vec![]));
 }
 
+#[test]
+fn a_chunk_that_nobody_wants_is_counted_anew() {
+    let mut server = Server::new(settings());
+    let message =
+        "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nBDAT 9 LAST\r\n0123456\r\nBDAT 9\r\n012";
+    let (mut buffer, mut content) = (BytesMut::from(message), Vec::new());
+    loop {
+        match server.next(&mut buffer, &mut content) {
+            Next::Input => break,
+            Next::Message(None) => {
+                assert_eq!(server.content_octets(), 9);
+                server.accept_message("1");
+            }
+            _ => server.accept(),
+        }
+    }
+    // what the message earned is not for those who trickle behind it
+    assert_eq!((server.in_content(), server.content_octets()), (true, 3));
+}
+
 proptest! {
     #[test]
     fn any_chunking_gives_the_same_session(
