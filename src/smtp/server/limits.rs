@@ -18,7 +18,8 @@ pub struct Limits {
     pub unknown_commands_max: u32,
     /// Commands that made no sense where they came.
     pub out_of_order_max: u32,
-    /// Commands that lead to nothing (NOOP, RSET, VRFY, HELP, another EHLO) between two messages.
+    /// Commands that lead to nothing (NOOP, RSET, VRFY, HELP, another EHLO, an empty chunk) between two
+    /// messages.
     pub idle_commands_max: u32,
 }
 

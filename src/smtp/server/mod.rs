@@ -434,6 +434,11 @@ impl Server {
         if chunk.octets / CHUNK_MAX_MESSAGES > self.settings.limits.message_max_octets {
             return Some(self.give_up(Excess::Length));
         }
+        // an empty chunk that is not the last leads to nothing
+        let is_idle = chunk.octets == 0 && !chunk.is_last;
+        if is_idle && let Some(excess) = self.tally.note(Misstep::Idle, &self.settings.limits) {
+            return Some(self.give_up(excess));
+        }
         match self.state {
             State::Rcpt => {
                 self.asked = Asked::Data(Some(chunk));
