@@ -1,0 +1,13 @@
+//! The built relay among enemies: whatever comes in over a socket, nothing is smuggled, no session gets out
+//! of step, others are served meanwhile, and memory comes back.
+#![allow(clippy::expect_used, reason = "what a test cannot do without fails it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod chunks;
+mod endings;
+mod peer;
+mod pipelining;
+mod plain;
+mod siege;
