@@ -11,3 +11,4 @@ mod peer;
 mod pipelining;
 mod plain;
 mod siege;
+mod starttls;
