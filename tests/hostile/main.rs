@@ -6,9 +6,12 @@
 mod support;
 
 mod chunks;
+mod crowd;
 mod endings;
+mod floods;
 mod peer;
 mod pipelining;
 mod plain;
 mod siege;
+mod silence;
 mod starttls;
