@@ -383,7 +383,7 @@ mod tests {
                 "MAIL FROM:<a@b.example> BODY=8BITMIME size=77 MT-PRIORITY=-4",
                 Command::Mail(from("a@b.example"), sized),
             ),
-            ("MAIL FROM:<@x.example,@y.example:a@b.example>", Command::Mail(from("a@b.example"), plain)),
+            ("MAIL FROM:<@x.example,@y.example:a@b.example>", Command::Mail(from("a@b.example"), plain.clone())),
             (
                 "MAIL FROM:<zoë@bücher.example> SMTPUTF8 ret=hdrs ENVID=Q+2B1",
                 Command::Mail(from("zoë@xn--bcher-kva.example"), reporting),
@@ -392,7 +392,7 @@ mod tests {
                 "RCPT TO:<\"a> b\"@c.example>",
                 Command::Rcpt(Some(address("\"a> b\"@c.example")), bare.clone()),
             ),
-            ("MAIL FROM:<> BODY=7BIT body=7BIT", Command::Mail(ReversePath::Null, plain.clone())),
+            ("MAIL FROM:<> BODY=7BIT body=7BIT", Command::Mail(ReversePath::Null, plain)),
             ("RCPT TO:<Postmaster>", Command::Rcpt(None, bare)),
             (
                 "RCPT TO:<a@b.example> NOTIFY=SUCCESS,FAILURE orcpt=rfc822;list@c.example",
