@@ -1,7 +1,9 @@
 //! Composing a report (RFC 3464 2, RFC 6522; RFC 6533 where anything in it is beyond ASCII).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::quoted::quoted_printable;
 use crate::clock::Timestamp;
 use crate::mail::{Address, Domain, EnhancedStatus, MessageId, Reply, Return, Severity, Xtext, rfc5322_date};
 
@@ -139,6 +141,14 @@ fn encoding(octets: &[u8]) -> &'static str {
     if octets.is_ascii() { "7bit" } else { "8bit" }
 }
 
+/// A part as every server takes it, and how that is called.
+fn in_ascii(text: &[u8]) -> (&'static str, Cow<'_, [u8]>) {
+    if text.is_ascii() {
+        return ("7bit", Cow::Borrowed(text));
+    }
+    ("quoted-printable", Cow::Owned(quoted_printable(text)))
+}
+
 fn header(report: &Report<'_>, action: Action, boundary: &str, encoding: &str) -> String {
     let Report { hostname, id, to, now, .. } = report;
     format!(
@@ -175,12 +185,13 @@ fn write_explanation(
             let _ = write!(text, "    {line}\r\n");
         }
     }
-    let encoding = encoding(text.as_bytes());
+    let (encoding, text) = in_ascii(text.as_bytes());
     // writing to a String cannot fail
     let _ = write!(
         out,
         "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
-         {text}\r\n"
+         {}\r\n",
+        String::from_utf8_lossy(&text)
     );
 }
 
@@ -214,10 +225,11 @@ fn write_status(out: &mut String, report: &Report<'_>, action: Action, entries: 
     }
     // beyond ASCII only by addresses: then the form of RFC 6533 3
     let kind = if fields.is_ascii() { "delivery-status" } else { "global-delivery-status" };
-    let encoding = encoding(fields.as_bytes());
+    let (encoding, fields) = in_ascii(fields.as_bytes());
     let _ = write!(
         out,
-        "--{boundary}\r\nContent-Type: message/{kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{fields}\r\n"
+        "--{boundary}\r\nContent-Type: message/{kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{}\r\n",
+        String::from_utf8_lossy(&fields)
     );
 }
 
@@ -249,18 +261,21 @@ fn append_original(message: &mut Vec<u8>, report: &Report<'_>, action: Action, b
     let content = report.content.unwrap_or_default();
     let header = &content[..header_end(content).min(HEADERS_MAX_OCTETS)];
     let is_wanted = action == Action::Failed && report.ret == Some(Return::Full) && report.is_whole;
-    let (kind, original) = if is_wanted && content.len() <= GIVEN_BACK_MAX_OCTETS {
-        (if header.is_ascii() { "message/rfc822" } else { "message/global" }, content)
+    // RFC 6532 is of UTF-8; other octets in a header are somebody's mistake, and given back as they are
+    let is_global = !header.is_ascii() && std::str::from_utf8(header).is_ok();
+    let (kind, (encoding, original)) = if is_wanted && content.len() <= GIVEN_BACK_MAX_OCTETS {
+        let kind = if is_global { "message/global" } else { "message/rfc822" };
+        (kind, (encoding(content), Cow::Borrowed(content)))
     } else {
         // whole lines only
         let lines = memchr::memmem::rfind(header, b"\r\n").map_or(0, |at| at + 2);
-        (if header.is_ascii() { "text/rfc822-headers" } else { "message/global-headers" }, &header[..lines])
+        let kind = if is_global { "message/global-headers" } else { "text/rfc822-headers" };
+        (kind, in_ascii(&header[..lines]))
     };
-    let encoding = encoding(original);
     let head =
         format!("--{boundary}\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
     message.extend_from_slice(head.as_bytes());
-    message.extend_from_slice(original);
+    message.extend_from_slice(&original);
     message.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
 }
 
@@ -380,9 +395,9 @@ mod tests {
             |action, entries: &[Entry]| String::from_utf8(compose(&report, action, entries)).expect("UTF-8");
         let failed = tell(Action::Failed, &[entry("ü@y.example", refused)]);
         for part in [
-            "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: 8bit\r\n\r\nReporting-MTA",
+            "Content-Type: message/global-delivery-status\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nReporting-MTA",
             "\r\nOriginal-Envelope-Id: QQ+1\r\n",
-            "\r\n\r\nOriginal-Recipient: rfc822;list+a@c.example\r\nFinal-Recipient: utf-8; ü@y.example\r\n",
+            "\r\n\r\nOriginal-Recipient: rfc822;list+a@c.example\r\nFinal-Recipient: utf-8; =C3=BC@y.example\r\n",
             "Content-Type: message/global\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSubject: hé\r\n\r\nthe body\r\n",
         ] {
             assert!(failed.contains(part), "{part:?} is not in {failed}");

@@ -7,6 +7,7 @@
 
 mod compose;
 mod greylist;
+mod quoted;
 mod returned;
 
 pub use compose::{Action, Entry, GIVEN_BACK_MAX_OCTETS, HEADERS_MAX_OCTETS, Report, compose};

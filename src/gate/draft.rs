@@ -207,6 +207,8 @@ impl Draft {
         if self.header.is_some() {
             return;
         }
+        let mailbox_line = header::mailbox_line(&self.buffer[self.stamp_octets..]);
+        self.buffer.drain(self.stamp_octets..self.stamp_octets + mailbox_line);
         let message = &self.buffer[self.stamp_octets..];
         let header = header::inspect(message);
         let mended = header.folded(message);

@@ -54,6 +54,15 @@ pub(super) fn inspect(message: &[u8]) -> Header {
     header
 }
 
+/// How many octets of a message are the line that separates messages in a mailbox file, which some hand over
+/// with it: it is none of the header's, and would make text of all that follows.
+pub(super) fn mailbox_line(message: &[u8]) -> usize {
+    let line = message.strip_prefix(b">").unwrap_or(message);
+    let Some(end) = memchr::memchr(b'\n', message).filter(|_| line.starts_with(b"From ")) else { return 0 };
+    let next = message[end + 1..].split(|octet| *octet == b'\n').next().unwrap_or_default();
+    if field_name(next).is_some() { end + 1 } else { 0 }
+}
+
 impl Header {
     fn note(&mut self, line: &[u8]) {
         self.has_long_line |= line.len() > LINE_MAX_OCTETS;
@@ -160,6 +169,19 @@ mod tests {
             // a message that begins with the empty line has its end already
             let want = if message.starts_with('\r') { format!("{DATE}{ID}") } else { want };
             assert_eq!(missing(message), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_mailbox_file_is_known() {
+        for (message, want) in [
+            ("From ann Mon Jan 1 2026\r\nFrom: ann\r\n\r\n", 25),
+            (">From ann\r\nSubject: x\r\n", 11),
+            ("From: ann\r\nSubject: x\r\n", 0),
+            ("From here on\r\nthis is text\r\n", 0),
+            ("From nowhere", 0),
+        ] {
+            assert_eq!(mailbox_line(message.as_bytes()), want, "{message:?}");
         }
     }
 

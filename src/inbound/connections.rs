@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::accounts::Client;
 use crate::mail::ClientName;
 
@@ -23,8 +25,33 @@ impl Default for ConnectionLimits {
 }
 
 /// The count. Clones share it. Grows with open connections only.
-#[derive(Clone, Debug, Default)]
-pub struct Connections(Arc<Mutex<HashMap<IpAddr, usize>>>, Arc<Mutex<HashMap<ClientName, usize>>>);
+#[derive(Clone, Debug)]
+pub struct Connections {
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    by_client: Arc<Mutex<HashMap<ClientName, usize>>>,
+    /// A place for each stranger: they must not take those of clients.
+    strangers: Arc<Semaphore>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+        Connections { by_address: Arc::default(), by_client: Arc::default(), strangers }
+    }
+}
+
+/// Connections of those who may yet show a client's certificate.
+const STRANGERS_MAX: usize = 100;
+
+/// What a connection holds while it is open.
+#[derive(Debug)]
+pub(super) struct Places {
+    _any: Place,
+    /// Among its client's, where these are limited.
+    pub(super) client: Option<ClientPlace>,
+    /// Among those of strangers, where it is one's.
+    pub(super) stranger: Option<OwnedSemaphorePermit>,
+}
 
 /// One connection's place among its client's; dropped, the place is free.
 #[derive(Debug)]
@@ -43,7 +70,7 @@ pub struct Place {
 impl Connections {
     /// A place for a connection, where the limits leave one.
     pub fn enter(&self, ip: IpAddr, limits: ConnectionLimits) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let from_here = counts.get(&ip).copied().unwrap_or(0);
         // summing is cheap: there are few addresses among a smart host's clients
         if from_here >= limits.per_address_max || counts.values().sum::<usize>() >= limits.total_max {
@@ -53,11 +80,26 @@ impl Connections {
         Some(Place { connections: self.clone(), ip })
     }
 
+    /// All places that a connection needs, where the limits leave them.
+    pub(super) fn welcome(
+        &self,
+        ip: IpAddr,
+        client: Option<&Client>,
+        limits: ConnectionLimits,
+    ) -> Option<Places> {
+        let any = self.enter(ip, limits)?;
+        let (client, stranger) = match client {
+            Some(client) => (self.enter_as(client)?, None),
+            None => (None, Some(self.strangers.clone().try_acquire_owned().ok()?)),
+        };
+        Some(Places { _any: any, client, stranger })
+    }
+
     /// A place among a client's connections: none to hold where these are not limited, nothing where there is
     /// none.
     pub(super) fn enter_as(&self, client: &Client) -> Option<Option<ClientPlace>> {
         let Some(most) = client.connections_max else { return Some(None) };
-        let mut counts = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(client.name.clone()).or_default();
         if *count >= most {
             return None;
@@ -68,13 +110,13 @@ impl Connections {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.by_address.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.connections.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
@@ -86,7 +128,7 @@ impl Drop for Place {
 
 impl Drop for ClientPlace {
     fn drop(&mut self) {
-        let mut counts = self.connections.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.connections.by_client.lock().unwrap_or_else(PoisonError::into_inner);
         // there are no more of them than clients in the configuration
         if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::mail::{EnhancedStatus, Reply};
 use crate::net::{self, ServerTls};
-use crate::smtp::ServerSettings;
+use crate::smtp::{ServerSettings, StartTls};
 use crate::work::Work;
 
 /// How long the listener rests when the machine has no more file descriptors.
@@ -151,15 +151,14 @@ fn welcome(
 ) {
     let client = inbound.clients.at(peer);
     // who is known by a certificate can show it only under TLS
-    if client.is_none() && !(inbound.tls.is_some() && inbound.clients.any_by_certificate()) {
+    let may_show_one = door.server.tls != StartTls::Off && inbound.clients.any_by_certificate();
+    if client.is_none() && !may_show_one {
         return refuse_at(&stream, peer, &NO_CLIENT);
     }
-    let place = inbound.connections.enter(peer, inbound.limits);
-    let client_place = client.as_ref().map_or(Some(None), |client| inbound.connections.enter_as(client));
-    let (Some(place), Some(client_place)) = (place, client_place) else {
+    let Some(places) = inbound.connections.welcome(peer, client.as_deref(), inbound.limits) else {
         return refuse_at(&stream, peer, &TOO_MANY);
     };
-    let guest = move |stream| Guest { stream, peer, client, places: (place, client_place), input };
+    let guest = move |stream| Guest { stream, peer, client, places, input };
     tokio::spawn(async move {
         let _under_way = inbound.work.begin("client session");
         inbound.meters.open.increment(1.0);

@@ -35,42 +35,44 @@ impl Default for Patience {
 pub(super) enum Progress {
     /// So many commands have come whole.
     Commands(u64),
-    /// So many octets of this content have.
-    Content(u64),
+    /// Of this content, by its number, so many octets have.
+    Content(u64, u64),
 }
 
 /// When a client's time is up.
 #[derive(Debug)]
 pub(super) struct Deadline {
     patience: Patience,
-    progress: Progress,
-    /// When what is waited for began.
-    since: Instant,
+    /// How many commands have come, and when the next began to be waited for.
+    commands: (u64, Instant),
+    /// The content that was waited for last, by its number, and when it began to be.
+    content: (u64, Instant),
 }
 
 impl Deadline {
     pub(super) fn new(patience: Patience, now: Instant) -> Self {
-        Deadline { patience, progress: Progress::Commands(0), since: now }
+        Deadline { patience, commands: (0, now), content: (0, now) }
     }
 
     /// Until when is waited now.
     pub(super) fn at(&mut self, progress: Progress, now: Instant) -> Instant {
-        let goes_on = match (self.progress, progress) {
-            (Progress::Content(before), Progress::Content(octets)) => octets >= before,
-            (before, after) => before == after,
-        };
-        if !goes_on {
-            self.since = now;
-        }
-        self.progress = progress;
         match progress {
-            Progress::Commands(_) => self.since + self.patience.command,
-            Progress::Content(octets) => {
+            Progress::Commands(count) => begun(&mut self.commands, count, now) + self.patience.command,
+            Progress::Content(number, octets) => {
+                let since = begun(&mut self.content, number, now);
                 let earned = Duration::from_secs(octets / self.patience.content_octets_per_second.max(1));
-                (now + self.patience.content).min(self.since + self.patience.content + earned)
+                (now + self.patience.content).min(since + self.patience.content + earned)
             }
         }
     }
+}
+
+/// When what has this number began: now, where another was waited for before.
+fn begun(known: &mut (u64, Instant), number: u64, now: Instant) -> Instant {
+    if known.0 != number {
+        *known = (number, now);
+    }
+    known.1
 }
 
 #[cfg(test)]
@@ -87,15 +89,18 @@ mod tests {
             // half a command is none
             (Progress::Commands(0), 200, 300),
             (Progress::Commands(1), 290, 590),
-            (Progress::Content(0), 300, 480),
+            (Progress::Content(1, 0), 300, 480),
             // a hundred octets in three minutes earn a second
-            (Progress::Content(100), 470, 481),
-            (Progress::Content(50_000), 480, 660),
-            (Progress::Content(50_100), 790, 970),
-            (Progress::Content(50_200), 900, 300 + 180 + 502),
+            (Progress::Content(1, 100), 470, 481),
+            (Progress::Content(1, 50_000), 480, 660),
+            (Progress::Content(1, 50_100), 790, 970),
+            (Progress::Content(1, 50_200), 900, 300 + 180 + 502),
+            // another message, its commands in one piece with the end of the one before
+            (Progress::Content(2, 0), 900, 1080),
             (Progress::Commands(2), 990, 1290),
-            // another message
-            (Progress::Content(0), 1000, 1180),
+            // what it had earned does not come back
+            (Progress::Content(2, 0), 1000, 1080),
+            (Progress::Content(3, 0), 1000, 1180),
         ] {
             assert_eq!(deadline.at(progress, after(now)), after(until), "{progress:?} at {now}");
         }

@@ -26,7 +26,7 @@ async fn read(stream: &mut TcpStream, peer: IpAddr) -> io::Result<(IpAddr, Bytes
         if let Some((header, octets)) = proxy::parse(&input).map_err(io::Error::other)? {
             input.advance(octets);
             return match header {
-                ProxyHeader::Proxied { source, .. } => Ok((source.ip(), input)),
+                ProxyHeader::Proxied { source, .. } => Ok((source.ip().to_canonical(), input)),
                 // the proxy itself wants to see whether we live
                 ProxyHeader::Local => Ok((peer, input)),
                 ProxyHeader::Unknown => {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connections::{ClientPlace, Place};
+use super::connections::Places;
 use super::listener::{Door, Inbound, TOO_MANY};
 use super::meters;
 use super::patience::{Deadline, Progress};
@@ -34,8 +34,8 @@ pub(super) struct Guest {
     /// Whose it is, behind whatever proxy.
     pub(super) peer: IpAddr,
     pub(super) client: Option<Arc<Client>>,
-    /// Its places among all connections, and among the client's where these are limited.
-    pub(super) places: (Place, Option<ClientPlace>),
+    /// What it holds.
+    pub(super) places: Places,
     /// What has arrived already.
     pub(super) input: BytesMut,
 }
@@ -70,8 +70,9 @@ pub(super) async fn serve(
         meters::refused(excess.as_str());
         tracing::info!(event = "refused", reason = excess.as_str(), peer = %session.peer);
     }
-    // where there is TLS its end is told too
-    session.stream.shutdown().await
+    // where there is TLS its end is told too, and what is left of the last word goes with it
+    let shut = timeout(WRITE_TIMEOUT, session.stream.shutdown()).await;
+    shut.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// A transaction before its content.
@@ -88,7 +89,7 @@ struct Session<'a> {
     stop: watch::Receiver<bool>,
     server: Server,
     client: Option<Arc<Client>>,
-    places: (Place, Option<ClientPlace>),
+    places: Places,
     tls: Option<TlsFacts>,
     deadline: Deadline,
     input: BytesMut,
@@ -151,12 +152,14 @@ impl Session<'_> {
         self.stream = stream;
         self.server.tls_started();
         if let Some(client) = facts.certificate.and_then(|known| self.inbound.clients.by_certificate(known)) {
+            // it may be the same client's already, and was a stranger's otherwise
+            (self.places.client, self.places.stranger) = (None, None);
             let Some(place) = self.inbound.connections.enter_as(&client) else {
                 meters::refused(TOO_MANY.reason);
                 self.server.close(&TOO_MANY.reply());
                 return Ok(false);
             };
-            self.places.1 = place;
+            self.places.client = place;
             self.become_client(Some(client));
         }
         self.tls = Some(facts);
@@ -289,8 +292,8 @@ impl Session<'_> {
         self.write().await?;
         self.input.reserve(READ_OCTETS);
         let in_content = self.server.in_content();
-        let progress = if in_content {
-            Progress::Content(self.server.content_octets())
+        let progress = if self.server.is_receiving() {
+            Progress::Content(self.server.content_number(), self.server.content_octets())
         } else {
             Progress::Commands(self.server.commands())
         };

@@ -124,6 +124,14 @@ impl Xtext {
         &self.0
     }
 
+    /// As it may be sent to a server that was not told SMTPUTF8: what is beyond ASCII as `\\x{HEX}`, which is
+    /// only ever found in an address of the type `utf-8` (RFC 6533 3).
+    pub fn to_ascii(&self) -> String {
+        let escaped =
+            |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:X}}}", u32::from(c)) };
+        self.0.chars().map(escaped).collect()
+    }
+
     /// What it stands for, fit for a line of a header: what may not stand there is left as it was written.
     pub fn decoded(&self) -> String {
         let mut out = Vec::with_capacity(self.0.len());
@@ -233,6 +241,8 @@ mod tests {
             let parsed = Xtext::original_recipient(text).map(|text| text.decoded());
             assert_eq!(parsed.as_deref(), decoded, "{text}");
         }
+        let utf8 = Xtext::original_recipient("utf-8;zoë@c.example").expect("is one");
+        assert_eq!(utf8.to_ascii(), "utf-8;zo\\x{EB}@c.example");
         assert!(Xtext::original_recipient(&format!("rfc822;{}", "a".repeat(500))).is_none());
         assert!(Xtext::envelope_id("QQ314159").is_some() && Xtext::envelope_id(&"a".repeat(101)).is_none());
     }

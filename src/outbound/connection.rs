@@ -121,8 +121,12 @@ impl Connection {
             Err(NotOpened::Refused(reply)) => Err(reply),
             Err(NotOpened::BrokenTls(reply)) => {
                 tracing::info!(event = "tls_failed", host = name, address = %address, reply = %reply);
-                deps.hosts.note_broken_tls(deps.clock.now(), address);
-                Self::open_by(deps, name, address, None).await.map_err(|failed| match failed {
+                let opened = Self::open_by(deps, name, address, None).await;
+                // a host that is merely going down has no TLS either, and is not to be taken at that word
+                if opened.is_ok() {
+                    deps.hosts.note_broken_tls(deps.clock.now(), address);
+                }
+                opened.map_err(|failed| match failed {
                     NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) => reply,
                 })
             }
@@ -169,6 +173,11 @@ impl Connection {
                 (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
                 (Ok(_), _) => {
                     return Err(network_reply(5, "the session began with a verdict".into()).into());
+                }
+                // in TLS 1.3 a server may refuse when our side has done its part
+                (Err(error), _) if connection.tls.is_some() => {
+                    meters::handshake("failed");
+                    return Err(NotOpened::BrokenTls(network_reply(7, format!("TLS: {error}"))));
                 }
                 (Err(error), _) => {
                     deps.hosts.note_dead(deps.clock.now(), address);

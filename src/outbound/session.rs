@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Deps;
 #[cfg(test)]
 use super::conclude::unreached;
-use super::conclude::{conclude, hold_damaged};
+use super::conclude::{circumstances, conclude, hold_damaged};
 use super::connection::{Age, Connection, Transacted};
 #[cfg(test)]
 use super::faults;
@@ -21,8 +21,8 @@ use super::pace::Pace;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Envelope, Return, Severity, Verdict};
-use crate::queue::Leased;
+use crate::mail::{Return, Severity, Verdict};
+use crate::queue::{Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
 
@@ -312,14 +312,26 @@ impl Session<'_> {
         drop(work.credit);
         let remote =
             Remote { host: connection.host(), tells: connection.tells_senders(), tls: connection.tls() };
-        let content = if may_be_reported(envelope, &verdicts, remote) {
-            beginning(body, envelope.ret == Some(Return::Full)).await
+        let is_small = envelope.size_octets <= dsn::GIVEN_BACK_MAX_OCTETS as u64;
+        let gives_back = envelope.ret == Some(Return::Full) && is_small;
+        let content = if self.may_be_reported(&work.leased.queued, &verdicts, remote) {
+            beginning(body, gives_back).await
         } else {
             None
         };
         let tried = Tried { verdicts: &verdicts, remote: Some(remote), content: content.as_deref() };
         conclude(self.deps, &self.meters, work.leased, tried).await;
         None
+    }
+
+    /// Whether the sender may be told of it, so that the message is wanted once more.
+    fn may_be_reported(&self, queued: &Queued, verdicts: &[Verdict], remote: Remote<'_>) -> bool {
+        let wants_success = queued.envelope.recipients.iter().any(|to| to.notify.wants_success());
+        let is_put_off = verdicts.iter().any(|verdict| verdict.severity() != Severity::Success);
+        let given = circumstances(self.deps);
+        verdicts.iter().any(Verdict::is_final)
+            || (wants_success && !remote.tells)
+            || (is_put_off && (given.is_expired(queued) || given.is_delay_notice_due(queued)))
     }
 
     async fn body(&self, leased: &mut Leased) -> Result<BodyReader, StoreError> {
@@ -341,13 +353,6 @@ impl Session<'_> {
             _ => tracing::error!(event = "body_unreadable", id = %leased.queued.envelope.id, error = %error),
         }
     }
-}
-
-/// Whether the sender may be told of it, so that the message is wanted once more.
-fn may_be_reported(envelope: &Envelope, verdicts: &[Verdict], remote: Remote<'_>) -> bool {
-    let wants_success = envelope.recipients.iter().any(|recipient| recipient.notify.wants_success());
-    let is_good = verdicts.iter().all(|verdict| verdict.severity() == Severity::Success);
-    !is_good || (wants_success && !remote.tells)
 }
 
 /// As much of a message as its header may take, for a report; or as much as may be given back.

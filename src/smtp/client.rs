@@ -156,6 +156,8 @@ pub struct Client {
     owed: VecDeque<Owed>,
     capabilities: Capabilities,
     wants_tls: bool,
+    /// Whether the server spoke EHLO.
+    is_extended: bool,
     transaction: Option<Transaction>,
     needs_reset: bool,
     /// Whether the server has taken a message in a chunk.
@@ -180,6 +182,7 @@ impl Client {
             owed: VecDeque::from([Owed::Greeting]),
             capabilities: Capabilities::default(),
             wants_tls,
+            is_extended: false,
             transaction: None,
             needs_reset: false,
             takes_chunks: false,
@@ -234,11 +237,11 @@ impl Client {
     /// Begins a transaction. `Err` holds verdicts that need no asking: what the server offers is not enough. The content may go along with the commands where `may_hurry` allows it: should
     /// the connection break then, nobody knows what became of the message.
     pub fn begin(&mut self, outgoing: Outgoing<'_>, may_hurry: bool) -> Result<Flight, Verdicts> {
-        let obstacle = outgoing.obstacle(&self.capabilities);
+        let obstacle = outgoing.obstacle(&self.capabilities).map(|reply| self.weigh(reply));
         let refused: Vec<Option<Verdict>> = outgoing
             .recipients
             .iter()
-            .map(|to| obstacle.clone().or_else(|| self.obstacle_of(to)).map(Verdict::ours))
+            .map(|to| obstacle.clone().or_else(|| Some(self.weigh(self.obstacle_of(to)?))).map(Verdict::ours))
             .collect();
         if refused.iter().all(Option::is_some) {
             return Err(Verdicts { recipients: refused.into_iter().flatten().collect() });
@@ -278,6 +281,15 @@ impl Client {
         }
         self.transaction = Some(transaction);
         Ok(flight)
+    }
+
+    /// A server that only spoke HELO may offer what is missing when it is itself again: that is no verdict.
+    fn weigh(&self, obstacle: Reply) -> Reply {
+        if self.is_extended {
+            return obstacle;
+        }
+        let enhanced = obstacle.enhanced.map(|status| EnhancedStatus { class: 4, ..status });
+        Reply { code: 451, enhanced, ..obstacle }
     }
 
     /// Why the server cannot take it for this recipient.
@@ -321,10 +333,8 @@ impl Client {
         let mut command = format!("RCPT TO:<{}>", to.address);
         if self.capabilities.dsn {
             let notify = (to.notify != Notify::Unsaid).then(|| format!(" NOTIFY={}", to.notify));
-            // one in UTF-8 as it is needs SMTPUTF8, and is but a courtesy
-            let original =
-                to.original.as_ref().filter(|text| self.capabilities.utf8 || text.as_str().is_ascii());
-            command.extend([notify, original.map(|text| format!(" ORCPT={text}"))].into_iter().flatten());
+            let original = to.original.as_ref().map(|text| format!(" ORCPT={}", text.to_ascii()));
+            command.extend([notify, original].into_iter().flatten());
         }
         command + "\r\n"
     }
@@ -387,7 +397,7 @@ impl Client {
                 None
             }
             Owed::Ehlo if is_good => {
-                self.capabilities = Capabilities::read(&whole);
+                (self.capabilities, self.is_extended) = (Capabilities::read(&whole), true);
                 if self.wants_tls && self.capabilities.start_tls {
                     self.command("STARTTLS\r\n", Owed::StartTls);
                     return None;
@@ -749,6 +759,18 @@ mod tests {
             };
             assert!(told.starts_with(want), "{offers:?} {outgoing:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn a_server_that_only_speaks_helo_gives_no_verdict_by_what_it_does_not_offer() {
+        let mut client = Client::new("us.example");
+        let mut input = BytesMut::from("220 hi\r\n502 what\r\n250 them\r\n");
+        assert_eq!(client.receive(&mut input), Ok(Some(ClientEvent::Ready)));
+        let to = recipients(&["a@x.example"]);
+        let outgoing =
+            Outgoing { body: BodyKind::EightBitMime, ..Outgoing::plain(&ReversePath::Null, &to, 6) };
+        let verdicts = client.begin(outgoing, false).expect_err("is no 8BITMIME");
+        assert_eq!(verdicts.recipients[0].reply.to_string().get(..9), Some("451 4.6.3"));
     }
 
     #[test]

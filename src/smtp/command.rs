@@ -383,7 +383,10 @@ mod tests {
                 "MAIL FROM:<a@b.example> BODY=8BITMIME size=77 MT-PRIORITY=-4",
                 Command::Mail(from("a@b.example"), sized),
             ),
-            ("MAIL FROM:<@x.example,@y.example:a@b.example>", Command::Mail(from("a@b.example"), plain.clone())),
+            (
+                "MAIL FROM:<@x.example,@y.example:a@b.example>",
+                Command::Mail(from("a@b.example"), plain.clone()),
+            ),
             (
                 "MAIL FROM:<zoë@bücher.example> SMTPUTF8 ret=hdrs ENVID=Q+2B1",
                 Command::Mail(from("zoë@xn--bcher-kva.example"), reporting),

@@ -191,11 +191,15 @@ def report(copy, path, recipient, status, action="failed", full=None):
         check("the original is missing", returned.get_content_type() == "message/rfc822")
         inner = returned.get_content()
         check("the original's id is missing", inner["Message-ID"] == original["Message-ID"])
-        check("the original's text has changed", inner.get_content() == original.get_content())
+        check("the original's text has changed", unix(inner.get_content()) == unix(original.get_content()))
     else:
         check("the original's header is missing", returned.get_content_type() == "text/rfc822-headers")
         check("the original's id is missing", original["Message-ID"] in returned.get_content())
         check("the original's text is given back", not returned.get_content().rstrip("\n").count("\n\n"))
+
+
+def unix(text):
+    return text.replace("\r\n", "\n")
 
 
 def reported(copy, field):

@@ -151,6 +151,10 @@ pub struct Server {
     tally: Tally,
     /// Whole commands taken so far.
     commands: u64,
+    /// Contents that began so far, those that nobody wanted too.
+    contents: u64,
+    /// Whether MAIL or the content was refused: what was sent behind it in good faith is no fault.
+    is_refused: bool,
     excess: Option<Excess>,
     intake: Intake,
     unwanted: Option<Unwanted>,
@@ -171,6 +175,8 @@ impl Server {
             recipients: 0,
             tally: Tally::default(),
             commands: 0,
+            contents: 0,
+            is_refused: false,
             excess: None,
             intake: Intake::new(ContentRules { line_max_octets: 0, normalizes: false }, 0),
             unwanted: None,
@@ -204,6 +210,16 @@ impl Server {
     /// Whole commands taken so far.
     pub fn commands(&self) -> u64 {
         self.commands
+    }
+
+    /// Whether content is under way, between two of its chunks too.
+    pub fn is_receiving(&self) -> bool {
+        self.in_content() || self.state == State::BetweenChunks
+    }
+
+    /// Which content is under way, or was last: no two have one number.
+    pub fn content_number(&self) -> u64 {
+        self.contents
     }
 
     /// Octets of the content under way that were taken so far, or thrown away.
@@ -273,7 +289,7 @@ impl Server {
                 }
                 // the message has failed: chunks that are under way are refused as they come (RFC 3030 2)
                 Some(fault) => {
-                    self.state = State::Ready;
+                    (self.state, self.is_refused) = (State::Ready, true);
                     self.say_reply(&fault.reply());
                     Next::Reset
                 }
@@ -341,6 +357,7 @@ impl Server {
         let is_first = self.helo.is_none();
         self.helo = Some(name);
         self.is_extended = is_extended;
+        self.is_refused = false;
         let was_in_transaction = self.in_transaction();
         self.state = State::Ready;
         if !is_first && let Some(excess) = self.tally.note(Misstep::Idle, &self.settings.limits) {
@@ -387,10 +404,11 @@ impl Server {
                 self.complain(Misstep::Error, &Reply::new(530, status, "say STARTTLS first"))
             }
             _ if parameters.size.is_some_and(|size| size > self.settings.limits.message_max_octets) => {
+                self.is_refused = true;
                 self.complain(Misstep::Error, &Fault::TooLarge.reply())
             }
             _ => {
-                self.asked = Asked::Mail;
+                (self.asked, self.is_refused) = (Asked::Mail, false);
                 self.is_utf8 = parameters.is_utf8;
                 Some(Next::Mail(from, parameters))
             }
@@ -451,7 +469,11 @@ impl Server {
             }
             _ => {}
         }
-        if let Some(excess) = self.tally.note(Misstep::OutOfOrder, &self.settings.limits) {
+        // behind what was refused it was sent in good faith
+        if !self.is_refused
+            && self.state != State::Mail
+            && let Some(excess) = self.tally.note(Misstep::OutOfOrder, &self.settings.limits)
+        {
             return Some(self.give_up(excess));
         }
         let (code, why) =
@@ -461,11 +483,13 @@ impl Server {
     }
 
     fn refuse_chunk(&mut self, chunk: Chunk, reply: Reply) {
+        self.contents += 1;
         self.unwanted = Some(Unwanted { octets: chunk.octets, skipped: 0, reply, then: self.state });
         self.state = State::Skipping;
     }
 
     fn reset(&mut self) -> Option<Next> {
+        self.is_refused = false;
         let was_in_transaction = self.in_transaction();
         if self.state != State::Greeted {
             self.state = State::Ready;
@@ -500,6 +524,7 @@ impl Server {
                 self.say(250, (2, 1, 5), "recipient ok");
             }
             Asked::Data(chunk) => {
+                self.contents += 1;
                 let limits = &self.settings.limits;
                 let rules = ContentRules {
                     line_max_octets: limits.text_line_max_octets,
@@ -529,7 +554,10 @@ impl Server {
     pub fn refuse(&mut self, reply: &Reply) {
         match std::mem::replace(&mut self.asked, Asked::Nothing) {
             // a flood of refused senders must end some time
-            Asked::Mail => _ = self.complain(Misstep::Error, reply),
+            Asked::Mail => {
+                self.is_refused = true;
+                self.complain(Misstep::Error, reply);
+            }
             Asked::Data(Some(chunk)) => self.refuse_chunk(chunk, reply.clone()),
             _ => self.say_reply(reply),
         }
@@ -562,6 +590,10 @@ impl Server {
 
     /// A command that makes no sense here.
     fn misplaced(&mut self, code: u16, text: &str) -> Option<Next> {
+        if self.is_refused {
+            self.say(code, (5, 5, 1), text);
+            return None;
+        }
         self.complain(Misstep::OutOfOrder, &Reply::new(code, EnhancedStatus::new(5, 5, 1), text))
     }
 

@@ -216,6 +216,16 @@ fn what_came_before_tls_is_forgotten() {
 }
 
 #[test]
+fn what_was_sent_in_good_faith_behind_a_refusal_is_no_fault() {
+    let ehlo = "EHLO c\r\nMAIL FROM:<> SIZE=101\r\n";
+    let (told, _) = codes(&format!("{ehlo}{}DATA\r\nNOOP\r\n", "RCPT TO:<a@b.example>\r\n".repeat(30)));
+    assert_eq!((told.len(), told.last()), (35, Some(&250)), "{told:?}");
+    let open = "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nBDAT 3\r\na\nb";
+    let (told, _) = codes(&format!("{open}{}NOOP\r\n", "BDAT 2\r\nhi".repeat(30)));
+    assert_eq!((told.len(), told.last()), (36, Some(&250)), "{told:?}");
+}
+
+#[test]
 fn each_limit_ends_the_session_with_its_own_word() {
     let (ehlo, limits) = ("EHLO c\r\n", limits());
     for (command, times, word) in [
