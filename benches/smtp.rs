@@ -141,7 +141,12 @@ fn play(settings: &Arc<ServerSettings>, dialogue: &[u8]) -> usize {
 
 fn sessions(criterion: &mut Criterion) {
     let Ok(hostname) = Domain::parse("relay.example.org") else { return };
-    let settings = Arc::new(ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off });
+    let settings = Arc::new(ServerSettings {
+        hostname,
+        limits: Limits::default(),
+        tls: StartTls::Off,
+        has_chunking: true,
+    });
     let dialogue = dialogue();
     assert_eq!(play(&settings, &dialogue), TRANSACTIONS, "every message is taken");
     let mut group = criterion.benchmark_group("session");

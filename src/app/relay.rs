@@ -84,7 +84,12 @@ impl Relay {
         let inbound = Arc::new(inbound);
         let mut listeners = Vec::new();
         for RelayListener { address, tls, proxies } in config.relay_listeners {
-            let server = ServerSettings { hostname: config.hostname.clone(), limits: config.limits, tls };
+            let server = ServerSettings {
+                hostname: config.hostname.clone(),
+                limits: config.limits,
+                tls,
+                has_chunking: true,
+            };
             let door = Door { server: Arc::new(server), proxies };
             let listener = Listener::bind(address, inbound.clone(), door)
                 .with_context(|| format!("listening on {address} (role relay)"))?;

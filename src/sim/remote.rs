@@ -55,7 +55,8 @@ pub struct RemoteHost {
 impl RemoteHost {
     /// A server that behaves as stated to each domain, and well to all others.
     pub fn new(hostname: Domain, behaviours: HashMap<Domain, Behaviour>) -> Self {
-        let settings = ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off };
+        let settings =
+            ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off, has_chunking: true };
         RemoteHost { behaviours: Arc::new(behaviours), settings: Arc::new(settings), state: Arc::default() }
     }
 

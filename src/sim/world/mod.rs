@@ -304,7 +304,7 @@ impl World {
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let network = Network::new(
             vec![Temper::GOOD; HOSTS],
-            ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off },
+            ServerSettings { hostname, limits: Limits::default(), tls: StartTls::Off, has_chunking: true },
             self.ledger.clone(),
             self.trace.clone(),
             clock.clone(),

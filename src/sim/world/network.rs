@@ -155,7 +155,9 @@ impl Network {
             return stream.write_all(line.as_bytes()).await;
         }
         let mut guest = Guest::default();
-        let mut server = Server::new(self.settings.clone());
+        // half of the servers take content by DATA only
+        let settings = ServerSettings { has_chunking: host.is_multiple_of(2), ..(*self.settings).clone() };
+        let mut server = Server::new(Arc::new(settings));
         let (mut input, mut content) = (BytesMut::new(), Vec::new());
         loop {
             let temper = self.temper(host);

@@ -33,6 +33,8 @@ pub struct ServerSettings {
     pub limits: Limits,
     /// Whether STARTTLS is offered.
     pub tls: StartTls,
+    /// Whether CHUNKING is.
+    pub has_chunking: bool,
 }
 
 /// Whether STARTTLS is offered (RFC 3207).
@@ -371,10 +373,11 @@ impl Server {
 
     /// The reply to EHLO (RFC 5321 4.1.1.1).
     fn offers(&self) -> String {
-        let ServerSettings { hostname, limits, tls } = &*self.settings;
+        let ServerSettings { hostname, limits, tls, has_chunking } = &*self.settings;
+        let chunking = if *has_chunking { "250-CHUNKING\r\n" } else { "" };
         let start_tls = if *tls != StartTls::Off && !self.is_tls { "250-STARTTLS\r\n" } else { "" };
         format!(
-            "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
+            "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n{chunking}\
              250-DSN\r\n250-MT-PRIORITY\r\n250-LIMITS RCPTMAX={}\r\n{start_tls}250 ENHANCEDSTATUSCODES\r\n",
             limits.message_max_octets, limits.recipients_max
         )

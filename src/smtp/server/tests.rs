@@ -17,7 +17,7 @@ fn limits() -> Limits {
 
 fn settings() -> Arc<ServerSettings> {
     let hostname = Domain::parse("r.example").expect("a name");
-    Arc::new(ServerSettings { hostname, limits: limits(), tls: StartTls::Offered })
+    Arc::new(ServerSettings { hostname, limits: limits(), tls: StartTls::Offered, has_chunking: true })
 }
 
 /// Whoever plays against the machine: takes every sender and recipient but those at `no.example`.
