@@ -10,6 +10,8 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(domain) = Domain::parse(text) {
         check_domain(&domain);
+        // spellings of one domain are one value
+        assert_eq!(Domain::parse(&text.to_ascii_uppercase()).as_ref(), Ok(&domain));
     }
     if let Ok(address) = Address::parse(text) {
         check_address(&address);

@@ -1,17 +1,35 @@
-//! Mail that comes back: nothing panics, and what is read stays within its limits and in one line.
+//! Mail that comes back: nothing panics, what is read stays within its limits and in one line, and lines may end
+//! in LF or CRLF.
 #![no_main]
 
-use barid::dsn::{Bounce, RECIPIENTS_MAX, Returned, parse_returned};
+use barid::dsn::{Bounce, RECIPIENTS_MAX, ReportedRecipient, Returned, parse_returned};
 use libfuzzer_sys::fuzz_target;
 
 /// Texts are cut here.
 const KEPT_MAX_OCTETS: usize = 1000;
 
 fuzz_target!(|input: &[u8]| {
-    if let Some(Returned::Bounce(bounce)) = parse_returned(input) {
-        check(&bounce);
+    let returned = parse_returned(input);
+    if let Some(Returned::Bounce(bounce)) = &returned {
+        check(bounce);
+    }
+    if !input.iter().any(|octet| octet.is_ascii_control() && *octet != b'\n') {
+        let lines: Vec<&[u8]> = input.split(|octet| *octet == b'\n').collect();
+        let with_crlf = parse_returned(&lines.join(&b"\r\n"[..]));
+        assert_eq!(verdicts(with_crlf.as_ref()), verdicts(returned.as_ref()));
     }
 });
+
+/// What decides anything: whom it is about, what became of them and why. Texts may differ by a space.
+fn verdicts(returned: Option<&Returned>) -> Option<Vec<String>> {
+    let recipients = match returned? {
+        Returned::Bounce(bounce) => &bounce.recipients[..],
+        Returned::Feedback => &[],
+    };
+    let verdict =
+        |told: &ReportedRecipient| format!("{:?} {:?} {:?}", told.address(), told.action, told.status);
+    Some(recipients.iter().map(verdict).collect())
+}
 
 fn check(bounce: &Bounce) {
     let Bounce { recipients, original_message_id, envelope_id, queue_id, reporter } = bounce;

@@ -1,12 +1,12 @@
 //! The client's machine, fed with whatever a server may say: what it writes are clean commands, every recipient
-//! has a verdict, none is delivered to without content and a good reply to it, and the session is the same
-//! however the replies arrive.
+//! has a verdict, those and only those are delivered to whose RCPT and content were taken, by a count of replies
+//! against commands that is made here anew; and the session is the same however the replies arrive.
 //!
 //! Input: options, what is sent (two octets), two sizes of pieces, then what arrives.
 #![no_main]
 
 use barid::mail::{Address, BodyKind, Notify, Recipient, Return, ReversePath, Severity, Xtext};
-use barid::smtp::{Client, ClientEvent, Flight, Outgoing, Verdicts};
+use barid::smtp::{Client, ClientEvent, Flight, Outgoing, ReplyReader, Verdicts};
 use barid_fuzz::{lines, pieces};
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
@@ -17,8 +17,9 @@ fuzz_target!(|input: &[u8]| {
     let Some((&[options, first, then, ref sizes @ ..], arrives)) = input.split_first_chunk::<5>() else {
         return;
     };
-    let whole = Host::new(options, [first, then]).play(pieces(&[], arrives));
-    let split = Host::new(options, [first, then]).play(pieces(sizes, arrives));
+    let codes = codes(arrives);
+    let whole = Host::new(options, [first, then], &codes).play(pieces(&[], arrives));
+    let split = Host::new(options, [first, then], &codes).play(pieces(sizes, arrives));
     assert_eq!(split, whole);
 });
 
@@ -29,26 +30,35 @@ struct Played {
     events: Vec<String>,
 }
 
-struct Host {
+struct Host<'a> {
     client: Client,
+    /// What the server will have said, reply by reply.
+    codes: &'a [u16],
+    /// What each of them answers: the greeting, a command, or content.
+    asked: Vec<String>,
+    /// Where among them the transaction under way begins.
+    begins_at: usize,
     may_hurry: bool,
     /// What is sent, in turns.
     shapes: [u8; 2],
     transactions: usize,
     /// Recipients of the transaction under way.
-    recipients: Option<usize>,
+    recipients: Option<Vec<Recipient>>,
     /// Whether the content of the transaction under way has left.
     is_sent: bool,
     played: Played,
     is_over: bool,
 }
 
-impl Host {
-    fn new(options: u8, shapes: [u8; 2]) -> Self {
+impl<'a> Host<'a> {
+    fn new(options: u8, shapes: [u8; 2], codes: &'a [u16]) -> Self {
         let client = Client::by_tls("us.example", options & 1 == 1);
         let (may_hurry, played) = (options & 2 == 2, Played::default());
         Host {
             client,
+            codes,
+            asked: vec!["greeting".into()],
+            begins_at: 0,
             may_hurry,
             shapes,
             transactions: 0,
@@ -59,7 +69,7 @@ impl Host {
         }
     }
 
-    fn play<'a>(mut self, pieces: impl Iterator<Item = &'a [u8]>) -> Played {
+    fn play<'b>(mut self, pieces: impl Iterator<Item = &'b [u8]>) -> Played {
         let mut input = BytesMut::new();
         for piece in pieces {
             input.extend_from_slice(piece);
@@ -112,22 +122,40 @@ impl Host {
                 assert!(!self.client.is_usable());
                 self.is_sent = true;
                 self.client.content_sent();
+                self.asked.push("content".into());
             }
             ClientEvent::Done(verdicts) => {
                 self.check(&verdicts);
                 self.begin();
             }
             ClientEvent::Closing(_) => {
-                assert_eq!(self.recipients, None, "a transaction under way has its verdicts first");
+                assert!(self.recipients.is_none(), "a transaction under way has its verdicts first");
                 self.is_over = true;
             }
         }
     }
 
     fn check(&mut self, verdicts: &Verdicts) {
-        assert_eq!(self.recipients.take(), Some(verdicts.recipients.len()), "one verdict for each");
-        let is_delivered = verdicts.recipients.iter().any(|verdict| verdict.severity() == Severity::Success);
-        assert!(!is_delivered || self.is_sent, "nothing is delivered without content");
+        let recipients = self.recipients.take().expect("a transaction is under way");
+        assert_eq!(recipients.len(), verdicts.recipients.len(), "one verdict for each");
+        for (to, verdict) in recipients.iter().zip(&verdicts.recipients) {
+            let is_taken = self.is_sent && self.is_good("MAIL FROM:<") && self.is_good("content");
+            let is_theirs = is_taken && self.is_good(&format!("RCPT TO:<{}>", to.address));
+            assert_eq!(
+                verdict.severity() == Severity::Success,
+                is_theirs,
+                "{to:?} {verdict:?} {:?}",
+                self.asked
+            );
+        }
+    }
+
+    /// Whether what was asked by these words in this transaction had a reply by now that takes it.
+    fn is_good(&self, asked: &str) -> bool {
+        let heard = usize::try_from(self.client.replies_heard()).expect("is small");
+        let answered = self.asked.iter().zip(&self.codes[..heard]).skip(self.begins_at);
+        let code = answered.filter(|(words, _)| words.starts_with(asked)).map(|(_, code)| *code).next();
+        code.is_some_and(|code| (200..300).contains(&code))
     }
 
     fn begin(&mut self) {
@@ -144,9 +172,13 @@ impl Host {
                 priority: (shape & 128 == 128).then_some(-3),
                 ..Outgoing::plain(&from, &recipients, 0)
             };
+            self.begins_at = self.asked.len();
             match self.client.begin(outgoing, self.may_hurry) {
                 Ok(flight) => {
-                    (self.recipients, self.is_sent) = (Some(recipients.len()), flight == Flight::Together);
+                    self.write();
+                    self.is_sent = flight == Flight::Together;
+                    self.asked.extend(self.is_sent.then(|| "content".into()));
+                    self.recipients = Some(recipients);
                     assert!(!self.client.is_usable());
                     return;
                 }
@@ -166,8 +198,20 @@ impl Host {
 
     fn write(&mut self) {
         let wrote = std::mem::take(self.client.output());
+        // a chunk has its reply behind its content, not behind its command
+        let commands = lines(&wrote).into_iter().filter(|line| !line.starts_with("BDAT "));
+        self.asked.extend(commands.map(ToOwned::to_owned));
         self.played.wrote.push_str(std::str::from_utf8(&wrote).expect("commands are UTF-8"));
     }
+}
+
+/// The codes of all replies, as far as they are replies.
+fn codes(arrives: &[u8]) -> Vec<u16> {
+    let (mut reader, mut input, mut codes) = (ReplyReader::default(), BytesMut::from(arrives), Vec::new());
+    while let Ok(Some(whole)) = reader.next(&mut input) {
+        codes.push(whole.reply.code);
+    }
+    codes
 }
 
 /// Sender, recipients and ENVID.
