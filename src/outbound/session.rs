@@ -328,10 +328,13 @@ impl Session<'_> {
     fn may_be_reported(&self, queued: &Queued, verdicts: &[Verdict], remote: Remote<'_>) -> bool {
         let wants_success = queued.envelope.recipients.iter().any(|to| to.notify.wants_success());
         let is_put_off = verdicts.iter().any(|verdict| verdict.severity() != Severity::Success);
-        let given = circumstances(self.deps);
+        let is_late = || {
+            let given = circumstances(self.deps);
+            given.is_expired(queued) || given.is_delay_notice_due(queued)
+        };
         verdicts.iter().any(Verdict::is_final)
             || (wants_success && !remote.tells)
-            || (is_put_off && (given.is_expired(queued) || given.is_delay_notice_due(queued)))
+            || (is_put_off && is_late())
     }
 
     async fn body(&self, leased: &mut Leased) -> Result<BodyReader, StoreError> {
