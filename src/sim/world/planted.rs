@@ -20,7 +20,7 @@ fn a_drive_that_lies_would_be_noticed() {
 
 #[test]
 fn a_result_that_is_not_written_would_be_noticed() {
-    check_noticed(Wrong::Relay(Defect::ForgetsResults), &["again"]);
+    check_noticed(Wrong::Relay(Defect::ForgetsResults), &["again", "was not durable"]);
 }
 
 #[test]
