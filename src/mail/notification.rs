@@ -115,8 +115,11 @@ impl Xtext {
         let is_atom = !kind.is_empty() && kind.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
         let is_good =
             if kind.eq_ignore_ascii_case("utf-8") { is_utf8_xtext(address) } else { is_xtext(address) };
-        (text.len() <= ORIGINAL_RECIPIENT_MAX_OCTETS && is_atom && !address.is_empty() && is_good)
-            .then(|| Xtext(text.into()))
+        if text.len() > ORIGINAL_RECIPIENT_MAX_OCTETS || !is_atom || address.is_empty() || !is_good {
+            return None;
+        }
+        // it may have to travel in ASCII, which is longer
+        Some(Xtext(text.into())).filter(|text| text.to_ascii().len() <= ORIGINAL_RECIPIENT_MAX_OCTETS)
     }
 
     /// As it was written.
@@ -244,6 +247,8 @@ mod tests {
         let utf8 = Xtext::original_recipient("utf-8;zoë@c.example").expect("is one");
         assert_eq!(utf8.to_ascii(), "utf-8;zo\\x{EB}@c.example");
         assert!(Xtext::original_recipient(&format!("rfc822;{}", "a".repeat(500))).is_none());
+        assert!(Xtext::original_recipient(&format!("utf-8;{}", "ë".repeat(82))).is_some());
+        assert!(Xtext::original_recipient(&format!("utf-8;{}", "ë".repeat(83))).is_none());
         assert!(Xtext::envelope_id("QQ314159").is_some() && Xtext::envelope_id(&"a".repeat(101)).is_none());
     }
 }
