@@ -56,6 +56,8 @@ fn commands_by_replies(mut rest: &[u8], replies: &str) -> u64 {
         let length = match Command::parse(line) {
             _ if is_over => None,
             Ok(Command::Bdat(chunk)) => usize::try_from(chunk.octets).ok(),
+            // a chunk of who knows how many octets
+            Err(_) if line.to_ascii_uppercase().starts_with(b"BDAT") => None,
             _ if code == Some("354") && rest.starts_with(b".\r\n") => Some(3),
             _ if code == Some("354") => rest.windows(5).position(|end| end == b"\r\n.\r\n").map(|at| at + 5),
             _ => Some(0),
@@ -115,7 +117,8 @@ impl Host {
             _ => StartTls::Offered,
         };
         let hostname = Domain::parse("r.example").expect("a name");
-        let mut server = Server::new(Arc::new(ServerSettings { hostname, limits, tls }));
+        let mut server =
+            Server::new(Arc::new(ServerSettings { hostname, limits, tls, has_chunking: options & 16 == 0 }));
         server.normalize_line_ends(options & 1 == 1);
         let (content, transaction, played) = (Vec::new(), None, Played::default());
         Host {

@@ -22,7 +22,10 @@ fuzz_target!(|input: &[u8]| {
         check_decoded(&original);
         let rcpt = Command::parse(format!("RCPT TO:<a@b.example> ORCPT={original}").as_bytes());
         let Ok(Command::Rcpt(_, parameters)) = rcpt else { panic!("{original}: {rcpt:?}") };
-        assert_eq!(parameters.original, Some(original));
+        assert_eq!(parameters.original.as_ref(), Some(&original));
+        // nor does it outgrow its limit where it must be ASCII
+        let ascii = Xtext::original_recipient(&original.to_ascii());
+        assert!(ascii.is_some_and(|ascii| ascii.as_str().is_ascii()), "{original}");
     }
     if let Some(notify) = Notify::parse(text) {
         assert_eq!(Notify::parse(&notify.to_string()), Some(notify));
