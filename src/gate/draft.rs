@@ -44,7 +44,7 @@ pub enum GateError {
     /// It goes round in circles.
     #[error("the message has passed {0} relays: it is in a loop")]
     Loop(usize),
-    /// Its header has no end within [`HEADER_MAX_OCTETS`].
+    /// Its header has no end within the octets that it may have.
     #[error("the header of the message is larger than {HEADER_MAX_OCTETS} octets")]
     Header,
 }
