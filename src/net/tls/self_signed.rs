@@ -3,8 +3,9 @@
 //! Owns one file a name, which holds certificate and key: two files could be of two makings. Promises that a
 //! file once there is never made anew, and that only its owner may read it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -14,13 +15,21 @@ use rcgen::{
 
 use super::certificate::CertificateError;
 
+/// The mode of a file with a key.
+const OWNER_ONLY: u32 = 0o600;
+
 /// The file for a name, made where it is missing.
 pub(super) fn ensure(name: &str, directory: &Path) -> Result<PathBuf, CertificateError> {
     // a name from the configuration must not lead out of the directory
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
     let file = directory.join(format!("self-signed-{}.pem", name.chars().map(safe).collect::<String>()));
     match fs::exists(&file) {
-        Ok(true) => return Ok(file),
+        Ok(true) => {
+            // a copy of the data directory may have lost the mode, and mail that waits must not wait for that; where
+            // it cannot be set right, whoever reads the key says so
+            let _ = fs::set_permissions(&file, Permissions::from_mode(OWNER_ONLY));
+            return Ok(file);
+        }
         Ok(false) => {}
         Err(error) => return Err(CertificateError::Read { file, error }),
     }
@@ -62,7 +71,6 @@ fn keep(text: &str, file: &Path, directory: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::net::tls::Identity;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn it_is_made_once_a_name_and_for_the_owner_alone() {
@@ -72,6 +80,10 @@ mod tests {
         let again = Identity::self_signed("mx.example.org", &home).expect("is read");
         let other = Identity::self_signed("mx.example.net", &home).expect("is made");
         assert_eq!(first.0.cert, again.0.cert);
+        let file = home.join("self-signed-mx.example.org.pem");
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("is ours");
+        assert!(Identity::self_signed("mx.example.org", &home).is_ok(), "a copy lost its mode");
+        assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, OWNER_ONLY);
         assert_ne!(first.0.cert, other.0.cert);
         let file = home.join("self-signed-mx.example.org.pem");
         let mode = fs::metadata(&file).expect("is there").permissions().mode();
