@@ -127,7 +127,7 @@ impl Xtext {
         &self.0
     }
 
-    /// As it may be sent to a server that was not told SMTPUTF8: what is beyond ASCII as `\\x{HEX}`, which is
+    /// As it may be sent to a server that was not told SMTPUTF8: what is beyond ASCII as `\x{HEX}`, which is
     /// only ever found in an address of the type `utf-8` (RFC 6533 3).
     pub fn to_ascii(&self) -> String {
         let escaped =
