@@ -7,15 +7,17 @@
 
 mod intake;
 mod limits;
+mod unwanted;
 
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
 pub use limits::{Excess, Limits};
 
 use self::intake::Intake;
 use self::limits::{Misstep, Tally};
+use self::unwanted::Unwanted;
 use super::command::{Chunk, Command, CommandError, MailParameters, RcptParameters, postmaster_at};
 use super::content::{ContentFault, ContentRules};
 use super::line::{self, LineError};
@@ -127,16 +129,6 @@ enum Asked {
     Message,
 }
 
-/// A chunk that nobody wants: what is left of it and what was skipped, what is said at its end, and what
-/// follows then.
-#[derive(Debug)]
-struct Unwanted {
-    octets: u64,
-    skipped: u64,
-    reply: Reply,
-    then: State,
-}
-
 /// The server's half of one session.
 pub struct Server {
     settings: Arc<ServerSettings>,
@@ -226,7 +218,7 @@ impl Server {
 
     /// Octets of the content under way that were taken so far, or thrown away.
     pub fn content_octets(&self) -> u64 {
-        self.unwanted.as_ref().map_or_else(|| self.intake.octets(), |unwanted| unwanted.skipped)
+        self.unwanted.as_ref().map_or_else(|| self.intake.octets(), Unwanted::skipped)
     }
 
     /// The limit that the session was closed for, where it was.
@@ -307,12 +299,7 @@ impl Server {
 
     /// Reads over a chunk that nobody wants, to where the next command is.
     fn skip(&mut self, input: &mut BytesMut) -> Option<Next> {
-        let unwanted = self.unwanted.as_mut()?;
-        let piece = usize::try_from(unwanted.octets).unwrap_or(usize::MAX).min(input.len());
-        input.advance(piece);
-        unwanted.octets -= piece as u64;
-        unwanted.skipped += piece as u64;
-        if unwanted.octets > 0 {
+        if !self.unwanted.as_mut()?.skip(input) {
             return Some(Next::Input);
         }
         let Unwanted { reply, then, .. } = self.unwanted.take()?;
@@ -404,6 +391,7 @@ impl Server {
             _ if self.in_transaction() => self.misplaced(503, "a transaction is under way"),
             _ if self.settings.tls == StartTls::Required && !self.is_tls => {
                 let status = EnhancedStatus::new(5, 7, 0);
+                self.is_refused = true;
                 self.complain(Misstep::Error, &Reply::new(530, status, "say STARTTLS first"))
             }
             _ if parameters.size.is_some_and(|size| size > self.settings.limits.message_max_octets) => {
@@ -487,7 +475,7 @@ impl Server {
 
     fn refuse_chunk(&mut self, chunk: Chunk, reply: Reply) {
         self.contents += 1;
-        self.unwanted = Some(Unwanted { octets: chunk.octets, skipped: 0, reply, then: self.state });
+        self.unwanted = Some(Unwanted::new(chunk.octets, reply, self.state));
         self.state = State::Skipping;
     }
 
