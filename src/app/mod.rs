@@ -6,7 +6,9 @@
 mod admin;
 mod cli;
 mod config;
+mod control;
 mod demo;
+mod offline;
 mod relay;
 mod serve;
 mod spool;

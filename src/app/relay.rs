@@ -1,6 +1,7 @@
 //! The relay as a whole: every room wired to the others, started and stopped.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use super::admin;
 use super::config::{Config, RelayListener};
+use super::control::{self, Control};
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
 use crate::inbound::{Door, Inbound, Listener};
@@ -19,7 +21,7 @@ use crate::net::{
     ClientCertificates, ClientTls, HickoryResolver, Identity, Roots, ServerTls, TcpDialler, TlsPolicy,
 };
 use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Sluices};
+use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Recent, Sluices};
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
@@ -42,6 +44,8 @@ const BATCHES_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0
 pub(super) struct Relay {
     /// Where mail is taken.
     pub(super) relay_addresses: Vec<SocketAddr>,
+    /// Where commands are heard.
+    pub(super) socket: PathBuf,
     /// Where metrics and health are served.
     pub(super) admin_addresses: Vec<SocketAddr>,
     store: Store,
@@ -115,12 +119,17 @@ impl Relay {
             doubt: Doubt::default(),
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader())?),
+            recent: Recent::default(),
             listening: relay_addresses.clone(),
             work: work.clone(),
             faults: Faults::default(),
             settings: config.outbound,
         };
-        let outbound = Outbound::start(Arc::new(deps), inbox);
+        let deps = Arc::new(deps);
+        let outbound = Outbound::start(deps.clone(), inbox);
+        let control =
+            Control { deps, manager: outbound.clone(), metrics: metrics.clone(), data_dir: config.data_dir };
+        let socket = control::start(control, stopping.clone())?;
         for listener in listeners {
             tokio::spawn(listener.run(stopping.clone()));
         }
@@ -129,7 +138,7 @@ impl Relay {
             admin_addresses.push(admin::start(address, metrics.clone(), store.clone(), stopping.clone())?);
         }
         keep_up(metrics);
-        Ok(Relay { relay_addresses, admin_addresses, store, leases, work, stop, outbound })
+        Ok(Relay { relay_addresses, socket, admin_addresses, store, leases, work, stop, outbound })
     }
 
     /// Returns when the relay cannot go on: its store has ended, or nobody sends any more.

@@ -30,6 +30,7 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         for address in &relay.admin_addresses {
             tracing::info!(event = "listening", role = "admin", address = %address);
         }
+        tracing::info!(event = "listening", role = "control", path = %relay.socket.display());
         let mut signals = Signals::listen()?;
         tokio::select! {
             () = signals.told_to_stop() => {}

@@ -7,8 +7,9 @@ use super::Deps;
 #[cfg(test)]
 use super::faults;
 use super::meters::{self, Meters};
+use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, ReportIds, Tried, settle};
-use crate::mail::{EnhancedStatus, Outcome, Reply, Stage, Verdict};
+use crate::mail::{EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
 
@@ -16,7 +17,7 @@ use crate::store::{Batch, Haste, StoreError};
 pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError) {
     tracing::error!(event = "held", reason = "damaged", id = %leased.queued.envelope.id, error = %error);
     let mut batch = Batch::new();
-    queue::hold(&mut batch, &leased.queued, "damaged");
+    queue::hold(&mut batch, &leased.queued, "damaged", deps.clock.now());
     submit(deps, batch, leased, Vec::new()).await;
 }
 
@@ -35,6 +36,7 @@ pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried
         let (remote, tls) = tried.remote.map_or(("none", "none"), |remote| (remote.host, remote.tls));
         tell(meters, outcome, reply, (remote, tls), waited, settlement.next_due);
     }
+    note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
 }
@@ -90,6 +92,31 @@ fn heed_breaker(deps: &Deps, queued: &Queued, verdicts: &[Verdict]) -> Vec<Reply
         }
     }
     withheld
+}
+
+/// What kept it from being delivered is kept for those who ask.
+fn note(deps: &Deps, queued: &Queued, tried: Tried<'_>) {
+    let failed = tried.verdicts.iter().find(|verdict| verdict.severity() != Severity::Success);
+    if let (Some(verdict), Some(domain)) = (failed, queued.domain()) {
+        let host = tried.remote.map_or("", |remote| remote.host).into();
+        let remark =
+            Remark { at: deps.clock.now(), id: Some(queued.envelope.id), host, reply: verdict.reply.clone() };
+        deps.recent.note(domain.as_str(), remark);
+    }
+}
+
+/// Gives a copy up by an operator's word, in the same write that tells its sender.
+pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Result<(), StoreError> {
+    let circumstances = circumstances(deps);
+    let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
+    let settlement = settle(&attempt, &circumstances);
+    deps.store.commit(settlement.batch).await?;
+    let (meters, waited) = (Meters::default(), circumstances.now.since(leased.queued.envelope.arrived));
+    for (outcome, reply) in &settlement.outcomes {
+        tell(&meters, outcome, reply, ("none", "none"), waited, None);
+        (deps.outcomes)(outcome);
+    }
+    Ok(())
 }
 
 async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome>) {

@@ -16,39 +16,47 @@
 mod breaker;
 mod conclude;
 mod connection;
+mod dispose;
 mod domain;
 mod doubt;
 mod faults;
 mod hosts;
 mod lane;
+mod look;
 mod manager;
 mod meters;
 mod operate;
 mod pace;
 mod path;
 mod ready;
+mod recent;
 mod rest;
 mod retry;
 mod route;
 mod session;
 mod settle;
 mod sluice;
+mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use breaker::Breaker;
+pub use dispose::give_up;
 pub use doubt::Doubt;
 pub use faults::Faults;
 #[cfg(test)]
 pub use faults::{Defect, plant};
 pub use hosts::Hosts;
+pub use look::{DomainLook, Look, Looked, PathLook};
 pub use manager::{AlarmInbox, Drain, Outbound};
-pub use operate::{Lift, Operate};
+pub use operate::{Lift, Operate, OperateError};
+pub use recent::{Recent, Remark};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
 pub use sluice::{Cap, Caps, Sluices};
+pub use trace::{Exchange, Probe, Way, find_way, probe};
 
 use tokio::sync::Semaphore;
 
@@ -134,6 +142,8 @@ pub struct Deps {
     pub breaker: Mutex<Breaker>,
     /// What operators ordered.
     pub orders: Orders,
+    /// What was said last of mail that waits.
+    pub recent: Recent,
     /// What is under way.
     pub work: Work,
     /// Where we take mail ourselves.

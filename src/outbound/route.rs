@@ -42,7 +42,7 @@ impl Route {
 }
 
 impl Routes {
-    fn fixed(&self, domain: &Domain) -> Option<SocketAddr> {
+    pub(super) fn fixed(&self, domain: &Domain) -> Option<SocketAddr> {
         let matching = |route: &&FixedRoute| route.domains.iter().any(|pattern| pattern.matches(domain));
         self.0.iter().find(matching).map(|route| route.via)
     }

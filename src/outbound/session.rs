@@ -11,13 +11,14 @@ use super::Deps;
 #[cfg(test)]
 use super::conclude::unreached;
 use super::conclude::{circumstances, conclude, hold_damaged};
-use super::connection::{Age, Connection, Transacted};
+use super::connection::{Age, Connection, Transacted, Unreachable};
 #[cfg(test)]
 use super::faults;
 use super::hosts::Place;
 use super::lane::{Lane, Work};
 use super::meters::{self, Meters};
 use super::pace::Pace;
+use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
@@ -126,6 +127,9 @@ async fn find_connection(
         }
         Err(unreachable) => {
             meters::connection("failed");
+            let Unreachable { host, reply } = unreachable.clone();
+            let remark = Remark { at: deps.clock.now(), id: None, host, reply };
+            deps.recent.note(route.site.as_str(), remark);
             tracing::info!(
                 event = "unreachable",
                 site = %route.site,
@@ -341,12 +345,7 @@ impl Session<'_> {
         if let Some(octets) = leased.body.take() {
             return Ok(BodyReader::Octets(octets));
         }
-        let key = leased.queued.body_key();
-        let body = self.deps.store.read(move |reader| {
-            let row = reader.get(&key)?;
-            row.map_or(Ok(None), |row| reader.body(&key, &row))
-        });
-        body.await?.ok_or_else(|| StoreError::Damaged("the body is missing".into()))
+        read_body(self.deps, &leased.queued).await
     }
 
     async fn cannot_read(&self, leased: Leased, error: &StoreError) {
@@ -358,8 +357,18 @@ impl Session<'_> {
     }
 }
 
+/// A copy's body, from the store.
+pub(super) async fn read_body(deps: &Deps, queued: &Queued) -> Result<BodyReader, StoreError> {
+    let key = queued.body_key();
+    let body = deps.store.read(move |reader| {
+        let row = reader.get(&key)?;
+        row.map_or(Ok(None), |row| reader.body(&key, &row))
+    });
+    body.await?.ok_or_else(|| StoreError::Damaged("the body is missing".into()))
+}
+
 /// As much of a message as its header may take, for a report; or as much as may be given back.
-async fn beginning(body: BodyReader, gives_back: bool) -> Option<Bytes> {
+pub(super) async fn beginning(body: BodyReader, gives_back: bool) -> Option<Bytes> {
     let octets = if gives_back { dsn::GIVEN_BACK_MAX_OCTETS } else { dsn::HEADERS_MAX_OCTETS };
     match body {
         BodyReader::Octets(octets) => Some(octets),

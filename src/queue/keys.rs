@@ -6,8 +6,9 @@ use crate::mail::{Class, ClientName, Domain, MessageId};
 use crate::store::Key;
 
 pub(super) const MESSAGE: u8 = b'm';
+pub(super) const HELD: u8 = b'h';
 pub(super) const CLIENT_COUNTS: &[u8] = b"cc";
-const DOMAIN_COUNTS: &[u8] = b"cd";
+pub(super) const DOMAIN_COUNTS: &[u8] = b"cd";
 
 pub(super) fn message(id: MessageId) -> Key {
     numbered(MESSAGE, id)
@@ -88,6 +89,30 @@ pub(super) fn place<'a>(key: &'a [u8], line: &[u8]) -> Option<Place<'a>> {
         due: Timestamp::from_millis(u64::from_be_bytes(due.try_into().ok()?)),
         id: MessageId::from_u64(u64::from_be_bytes(id.try_into().ok()?)),
     })
+}
+
+/// The id at the end of a row's key: that of a message, a waiting or a held row.
+pub(super) fn id_at_end(key: &[u8]) -> Option<MessageId> {
+    Some(MessageId::from_u64(u64::from_be_bytes(*key.last_chunk()?)))
+}
+
+/// `h<reason>\0`: everything that is held for it; with an end of 1, behind all of that.
+pub(super) fn held_for(reason: &str, end: u8) -> Key {
+    [&[HELD], reason.as_bytes(), &[end]].concat().into()
+}
+
+/// Why a row is held.
+pub(super) fn reason_of(key: &[u8]) -> Option<&str> {
+    let rest = key.strip_prefix(&[HELD])?;
+    std::str::from_utf8(&rest[..rest.iter().position(|octet| *octet == 0)?]).ok()
+}
+
+/// The one row beside its envelope by which a copy is found.
+pub(super) fn standing(queued: &Queued, domain: &Domain) -> Key {
+    match &queued.held {
+        None => waiting(queued, domain),
+        Some((reason, _)) => held(queued, domain, reason),
+    }
 }
 
 /// Held under the reason `unreadable`, with all that the waiting row's key says.

@@ -27,6 +27,11 @@ impl Leases {
         is_free.then(|| Lease { leases: self.clone(), id })
     }
 
+    /// Whether somebody has it.
+    pub fn holds(&self, id: MessageId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()

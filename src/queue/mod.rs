@@ -16,7 +16,10 @@
 //! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
 //! ```
 
+pub mod archive;
+mod census;
 mod curfew;
+mod find;
 mod keys;
 mod lease;
 mod orders;
@@ -27,7 +30,9 @@ mod turns;
 
 use bytes::Bytes;
 
+pub use census::{clients, count_of_domain, largest_domains};
 pub use curfew::{Destination, Rest};
+pub use find::{Filter, LeasedPiece, Walk, count_held, find, reasons};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
 pub use page::{Leased, Page, PageRequest, earliest_due, is_flushed};
@@ -49,9 +54,16 @@ pub struct Queued {
     pub expires: Timestamp,
     /// The shared body, where this copy does not own one.
     shared_body: Option<MessageId>,
+    /// Why it is held, and since when, where it does not wait.
+    held: Option<(Box<str>, Option<Timestamp>)>,
 }
 
 impl Queued {
+    /// Why it is held, if it is.
+    pub fn held(&self) -> Option<&str> {
+        self.held.as_ref().map(|(reason, _)| &**reason)
+    }
+
     /// The domain of all its recipients.
     ///
     /// A copy has at least one recipient; one without would be nobody's.
@@ -87,7 +99,7 @@ pub fn enqueue(batch: &mut Batch, copies: Vec<(Envelope, Timestamp)>, body: NewB
     };
     for (envelope, due) in copies {
         let own = shared_body.is_none().then(|| body.clone());
-        let queued = Queued { envelope, due, expires, shared_body };
+        let queued = Queued { envelope, due, expires, shared_body, held: None };
         let Some(domain) = queued.domain() else { continue };
         batch.insert(keys::message(queued.envelope.id), record::encode(&queued), own);
         batch.insert(keys::waiting(&queued, domain), Bytes::new(), None);
@@ -101,8 +113,8 @@ pub fn enqueue(batch: &mut Batch, copies: Vec<(Envelope, Timestamp)>, body: NewB
 /// Puts a copy off, perhaps with fewer recipients and more attempts than before.
 pub fn reschedule(batch: &mut Batch, before: &Queued, envelope: Envelope, due: Timestamp) {
     let Some(domain) = before.domain() else { return };
-    batch.delete(keys::waiting(before, domain));
-    let after = Queued { envelope, due, ..before.clone() };
+    batch.delete(keys::standing(before, domain));
+    let after = Queued { envelope, due, held: None, ..before.clone() };
     batch.put(keys::message(after.envelope.id), record::encode(&after));
     batch.insert(keys::waiting(&after, domain), Bytes::new(), None);
     batch.alarm_by(alarm_name(domain), due);
@@ -111,7 +123,7 @@ pub fn reschedule(batch: &mut Batch, before: &Queued, envelope: Envelope, due: T
 /// Removes a copy whose recipients have all come to their end.
 pub fn remove(batch: &mut Batch, queued: &Queued) {
     let Some(domain) = queued.domain() else { return };
-    batch.delete(keys::waiting(queued, domain));
+    batch.delete(keys::standing(queued, domain));
     batch.delete(keys::message(queued.envelope.id));
     if let Some(body) = queued.shared_body {
         batch.add(keys::shared_body(body), -1);
@@ -120,11 +132,21 @@ pub fn remove(batch: &mut Batch, queued: &Queued) {
     batch.add(keys::client_count(&queued.envelope.client), -1);
 }
 
-/// Takes a copy out of the line until somebody releases it.
-pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str) {
+/// Takes a copy out of the line until somebody releases it. Where it is held already, the reason changes.
+pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
     let Some(domain) = queued.domain() else { return };
-    batch.delete(keys::waiting(queued, domain));
-    batch.put(keys::held(queued, domain, reason), Bytes::new());
+    let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
+    batch.delete(keys::standing(queued, domain));
+    batch.put(keys::held(queued, domain, reason), since.as_millis().to_be_bytes().to_vec());
+}
+
+/// Puts a held copy back into the line, to be tried at once. While it was held its age did not count, up to
+/// a limit.
+pub fn release(batch: &mut Batch, queued: &Queued, now: Timestamp) {
+    let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
+    let spared = now.since(since).min(orders::SPARED_MAX);
+    let before = Queued { expires: queued.expires.after(spared), ..queued.clone() };
+    reschedule(batch, &before, queued.envelope.clone(), now);
 }
 
 /// Takes a waiting row out of the line whose envelope does not read; the envelope stays as it is.

@@ -145,6 +145,7 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
         due: Timestamp::from_millis(record.due_ms),
         expires: Timestamp::from_millis(record.expires_ms),
         shared_body: record.shared_body.map(MessageId::from_u64),
+        held: None,
     })
 }
 
@@ -179,6 +180,7 @@ pub(super) mod tests {
             due: Timestamp::from_millis(due),
             expires: Timestamp::from_millis(1_000_000),
             shared_body: Some(MessageId::from_u64(9)),
+            held: None,
         }
     }
 

@@ -21,6 +21,8 @@ use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes};
 use crate::smtp::{Limits, StartTls};
 use crate::store;
 
+pub(super) use units::Span;
+
 use file::{ConfigFile, DeliveryTls, LineEndings, ListenerTls, Role};
 
 /// Where the configuration is looked for.

@@ -12,6 +12,7 @@ use crate::mail::{Class, Domain};
 use crate::net::RouteError;
 use crate::outbound::Deps;
 use crate::outbound::lane::Credit;
+use crate::outbound::look::{DomainLook, LookAtDomain};
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::path::{AskCredits, AskUrgently, PathHandle};
 use crate::outbound::route::Route;
@@ -337,6 +338,19 @@ impl Actor for DomainActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         self.happen(Event::Tick { crowded: false }, context);
+    }
+}
+
+impl Handler<LookAtDomain> for DomainActor {
+    type Result = actix::MessageResult<LookAtDomain>;
+
+    fn handle(&mut self, _: LookAtDomain, _: &mut Self::Context) -> Self::Result {
+        self.deps.faults.reach("domain", &"LookAtDomain");
+        let look = DomainLook {
+            site: self.route.as_ref().map(|route| route.site.clone()),
+            ..self.core.look(self.deps.clock.now())
+        };
+        actix::MessageResult((look, self.path.clone()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::net::RouteError;
+use crate::outbound::look::DomainLook;
 use crate::outbound::retry::RetrySchedule;
 
 /// A domain with nothing due is given up after this.
@@ -221,6 +222,29 @@ impl Core {
             Event::Tick { crowded } => return self.tick(now, crowded),
         }
         self.go_on(now)
+    }
+
+    /// What it is about, for operators.
+    pub(super) fn look(&self, now: Timestamp) -> DomainLook {
+        let doing = match self.doing {
+            Doing::Nothing | Doing::Retiring => "resting",
+            Doing::Resolving => "looking up its mail hosts",
+            Doing::Admitting => "waiting for its own limit",
+            Doing::Asking => "waiting for its path",
+            Doing::Paging => "reading what is due",
+            Doing::Sweeping => "settling what is past its time",
+            Doing::MovingAlarm => "setting its alarm",
+        };
+        let reason = |by: Blocker| match by {
+            Blocker::Path => "the destination is down",
+            Blocker::Name { .. } => "the DNS gives no way to it",
+            Blocker::Crowd => "it is not known yet whether the destination is up",
+            Blocker::Fault => "a fault of our own",
+            Blocker::Order => "an operator stopped it",
+        };
+        let blocked = self.block.filter(|block| block.until > now);
+        let blocked = blocked.map(|block| (block.until, reason(block.by)));
+        DomainLook { doing, blocked, next_due: self.next_due, site: None }
     }
 
     /// Nothing goes before `until`: what is past its time is settled now, where that is a verdict, and the rest

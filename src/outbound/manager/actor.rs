@@ -204,6 +204,16 @@ impl Outbound {
         self.happen(Event::OrdersChanged, context);
     }
 
+    /// A domain that is active.
+    pub(in crate::outbound) fn domain(&self, domain: &Domain) -> Option<DomainHandle> {
+        self.domains.get(domain).cloned()
+    }
+
+    /// A path that is active.
+    pub(in crate::outbound) fn path(&self, site: &Site) -> Option<PathHandle> {
+        self.paths.get(site).cloned()
+    }
+
     /// What actors share.
     pub(in crate::outbound) fn deps(&self) -> Arc<Deps> {
         self.deps.clone()

@@ -11,6 +11,7 @@ use crate::mail::Domain;
 use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
 use crate::outbound::lane::{CopyPlaces, Lane, Work};
+use crate::outbound::look::{LookAtPath, PathLook};
 use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
@@ -96,13 +97,21 @@ impl Path {
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
         self.deps.faults.reach("path", &event);
         self.lane.arm_refill();
+        let lane = self.lane_state();
+        let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
+        for effect in effects {
+            self.perform(effect, context);
+        }
+    }
+
+    fn lane_state(&self) -> LaneState {
         let (ready, idle_sessions) = self.lane.balance();
         let (taken, room) = self.lane.places();
         let slot_in = match &self.route.provider {
             Some(provider) => self.lane.pace.wait().max(provider.pace.wait()),
             None => self.lane.pace.wait(),
         };
-        let lane = LaneState {
+        LaneState {
             taken,
             room,
             ready,
@@ -111,10 +120,6 @@ impl Path {
             pacing: self.lane.pacing(),
             slot_in,
             is_tight: 2 * self.deps.places.copies.available_permits() < self.deps.settings.copies_max,
-        };
-        let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
-        for effect in effects {
-            self.perform(effect, context);
         }
     }
 
@@ -194,6 +199,24 @@ impl Drop for Path {
         if !self.is_released {
             self.say.do_send(ChildSays::PathDied(self.route.site.clone()));
         }
+    }
+}
+
+impl Handler<LookAtPath> for Path {
+    type Result = actix::MessageResult<LookAtPath>;
+
+    fn handle(&mut self, _: LookAtPath, _: &mut Self::Context) -> Self::Result {
+        self.deps.faults.reach("path", &"LookAtPath");
+        let lane = self.lane_state();
+        actix::MessageResult(PathLook {
+            site: self.route.site.to_string(),
+            copies: lane.taken,
+            ready: lane.ready,
+            pacing: lane.pacing,
+            slot_in: lane.slot_in,
+            is_provider_full: self.route.provider.as_ref().is_some_and(|provider| provider.is_full()),
+            ..self.core.look()
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use super::rate::{Rate, Stint};
 use super::window::Window;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
+use crate::outbound::look::PathLook;
 use crate::outbound::retry::RetrySchedule;
 use crate::outbound::session::Parting;
 use crate::queue::Rest;
@@ -206,6 +207,26 @@ impl Core {
     /// Forgets domains that are gone: nobody has to tell them anything.
     pub(super) fn forget(&mut self, is_there: impl Fn(&Domain) -> bool) {
         self.fed.retain(is_there);
+    }
+
+    /// What it is about, for operators; the lane and the provider are told by who asks.
+    pub(super) fn look(&self) -> PathLook {
+        PathLook {
+            site: String::new(),
+            connections: self.sessions,
+            connections_up: self.up,
+            window: self.window.size(),
+            window_max: self.window.max(),
+            per_second: self.rate.per_second(),
+            is_rate_learned: self.rate.is_learned(),
+            copies: 0,
+            ready: 0,
+            pacing: 0,
+            failures: self.failures,
+            down_until_millis: self.down_until.map(Timestamp::as_millis),
+            slot_in: Duration::ZERO,
+            is_provider_full: false,
+        }
     }
 
     /// Whether a session is up.

@@ -56,6 +56,11 @@ impl Rate {
         [self.cap, learned].into_iter().flatten().min_by(f64::total_cmp)
     }
 
+    /// Whether the rate was found out, not configured.
+    pub(super) fn is_learned(&self) -> bool {
+        self.learned.is_some()
+    }
+
     /// The site sent a session away. `fetched` is how many copies sessions ever took.
     pub(super) fn refused(&mut self, now: Timestamp, fetched: u64) {
         if self.learned.as_ref().is_some_and(|learned| now.since(learned.cut) < REACTION) {

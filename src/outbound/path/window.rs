@@ -27,6 +27,10 @@ impl Window {
     }
 
     /// How many connections there may be.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     pub(super) fn size(&self) -> usize {
         self.size
     }

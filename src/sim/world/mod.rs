@@ -36,8 +36,8 @@ use crate::mail::{
     Address, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, Recipient, ReversePath,
 };
 use crate::outbound::{
-    self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, RetrySchedule, Routes,
-    Settings, Sluices,
+    self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, Recent, RetrySchedule,
+    Routes, Settings, Sluices,
 };
 use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
 use crate::smtp::{Limits, ServerSettings, StartTls};
@@ -327,6 +327,7 @@ impl World {
             doubt: Doubt::default(),
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader()).map_err(or_power_cut).ok()?),
+            recent: Recent::default(),
             listening: Vec::new(),
             work: Work::default(),
             faults,

@@ -1,11 +1,18 @@
 //! The command line.
 
+mod domain;
+mod pages;
+mod queue;
+mod remote;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+use self::remote::Remote;
 use super::config::{Config, DEFAULT_PATH};
+use super::control::call::CallError;
 use super::{demo, serve, spool};
 use crate::observe::LogFormat;
 
@@ -34,9 +41,50 @@ enum Command {
     /// Looks at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Looks at messages that wait or are held, and says what becomes of them.
+    Queue {
+        #[command(subcommand)]
+        command: queue::QueueCommand,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Looks at destinations, and stops or resumes their mail.
+    Domain {
+        #[command(subcommand)]
+        command: domain::DomainCommand,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shows the way of a message to an address, without sending one.
+    #[command(after_help = "Examples:\n  barid trace someone@example.net\n  \
+        barid trace someone@example.net --probe --from me@example.org")]
+    Trace {
+        #[command(flatten)]
+        options: domain::TraceOptions,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shows what is in the queue and what went through: who sends most, where most waits.
+    #[command(after_help = "Examples:\n  barid stats\n  barid stats --limit 100 --json")]
+    Stats {
+        /// Clients and domains told at most (default 10).
+        #[arg(long)]
+        limit: Option<u64>,
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Looks after the data directory of a relay that is not running.
     #[command(subcommand)]
     Spool(SpoolCommand),
+    /// Prints the completions of a shell.
+    #[command(after_help = "Example:\n  barid completions bash > /etc/bash_completion.d/barid")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual, or writes a page for each command.
+    #[command(after_help = "Examples:\n  barid man | man -l -\n  barid man --dir /usr/local/share/man/man1")]
+    Man(pages::ManOptions),
 }
 
 #[derive(Subcommand)]
@@ -90,7 +138,10 @@ impl From<LogFormatOption> for LogFormat {
     }
 }
 
-/// Runs the program: 0 for success, 1 for failure, 2 for a wrong command line.
+/// What `sysexits.h` calls EX_UNAVAILABLE: there is no relay to ask.
+const NO_SERVER: u8 = 69;
+
+/// Runs the program: 0 for success, 1 for failure, 2 for a wrong command line, 69 where no relay answers.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve { config, log_format } => serve::serve(&config.config, log_format.into()),
@@ -102,13 +153,25 @@ pub fn run() -> ExitCode {
         Command::Spool(SpoolCommand::Rebuild(options)) => {
             spool::rebuild(&options.config.config, options.json)
         }
+        Command::Queue { command, remote } => queue::run(command, &remote),
+        Command::Domain { command, remote } => domain::run(command, &remote),
+        Command::Trace { options, remote } => domain::trace(options, &remote),
+        Command::Stats { limit, remote } => domain::stats(limit, &remote),
+        Command::Completions { shell } => {
+            pages::completions(shell, Cli::command());
+            Ok(())
+        }
+        Command::Man(options) => pages::man(options, Cli::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // each fault of a configuration is a line of its own
             eprintln!("barid: {}", format!("{error:#}").replace('\n', "\nbarid: "));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(CallError::NoServer(..)) => ExitCode::from(NO_SERVER),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -1,0 +1,314 @@
+//! What operators ask of destinations: how their mail goes, what stops it, and to stop it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::iso;
+use super::server::{Control, Out, Outcome};
+use super::wire::{DomainRequest, TraceRequest};
+use crate::clock::Timestamp;
+use crate::mail::{Address, ClientName, Domain, ReversePath};
+use crate::net::Host;
+use crate::outbound::{self, Lift, Look, Looked, Operate, Remark, Way};
+use crate::queue::{self, Destination, Kind, Order, Rest, Target};
+
+/// Domains listed where nothing is said.
+const LISTED: u64 = 100;
+/// Hosts that are spoken to in one trace.
+const PROBED_MAX: usize = 10;
+
+fn domain(text: Option<&String>) -> Result<Domain, String> {
+    let text = text.ok_or("name a domain")?;
+    Domain::parse(text).map_err(|error| format!("`{text}`: {error}"))
+}
+
+fn store(error: crate::store::StoreError) -> String {
+    format!("the store: {error}")
+}
+
+/// `domain ls`: those with the most mail.
+pub(super) async fn list(control: &Control, request: DomainRequest, out: &Out) -> Outcome {
+    let limit = usize::try_from(request.limit.unwrap_or(LISTED)).unwrap_or(usize::MAX);
+    let counts = control.deps.store.read(move |reader| queue::largest_domains(reader, limit)).await;
+    let (domains, all) = counts.map_err(store)?;
+    for (domain, messages) in &domains {
+        let now = control.deps.clock.now();
+        let (of, orders) = (domain.clone(), control.deps.orders.now());
+        let due =
+            control.deps.store.read(move |reader| queue::earliest_due(reader, &of, (&orders, now))).await;
+        let stopped = control.deps.orders.now().stopping(domain, now).map(kind_of);
+        let due = due.map_err(store)?.and_then(iso);
+        out.row(
+            &json!({ "domain": domain.as_str(), "messages": messages, "next_due": due, "stopped": stopped }),
+        )
+        .await?;
+    }
+    Ok(json!({ "listed": domains.len(), "domains": all }))
+}
+
+fn kind_of(order: &Order) -> &'static str {
+    match order.kind {
+        Kind::Suspend => "suspended",
+        Kind::Hold => "held",
+        Kind::Flush => "flushed",
+        Kind::Spare => "spared",
+    }
+}
+
+fn told_remark(remark: &Remark) -> Value {
+    json!({
+        "at": iso(remark.at),
+        "id": remark.id.map(|id| id.to_string()),
+        "host": remark.host,
+        "reply": remark.reply.to_string(),
+    })
+}
+
+fn told_rest(rest: &Rest) -> Value {
+    json!({ "next_probe": iso(rest.until), "since": iso(rest.since), "failures": rest.failures })
+}
+
+/// What is known of one domain.
+struct Known {
+    way: Result<Way, String>,
+    looked: Looked,
+    /// Rests of its name and of its site.
+    rests: Vec<(&'static str, Rest)>,
+    messages: u64,
+}
+
+async fn know(control: &Control, domain: &Domain) -> Result<Known, String> {
+    let deps = &control.deps;
+    let way = outbound::find_way(deps, domain).await.map_err(|error| error.to_string());
+    let site = way.as_ref().ok().map(|way| way.site.clone());
+    let look = Look { domain: domain.clone(), site: site.clone() };
+    let looked = control.manager.send(look).await.map_err(|_| "nobody sends any more".to_owned())?;
+    let of = domain.clone();
+    let read = deps.store.read(move |reader| {
+        let mut rests = Vec::new();
+        let places = [
+            ("name", Some(Destination::domain(&of))),
+            ("site", site.map(|site| Destination::site(site.as_str()))),
+        ];
+        for (what, place) in places {
+            let rest = place.map_or(Ok(None), |place| place.rest(reader))?;
+            rests.extend(rest.map(|rest| (what, rest)));
+        }
+        Ok((rests, queue::count_of_domain(reader, &of)?))
+    });
+    let (rests, messages) = read.await.map_err(store)?;
+    Ok(Known { way, looked, rests, messages })
+}
+
+/// Reasons for which mail of a domain, and of a client where one is named, does not go now, in words.
+pub(super) async fn what_stops(
+    control: &Control,
+    domain: &Domain,
+    client: Option<&ClientName>,
+) -> Result<Vec<String>, String> {
+    let (now, orders) = (control.deps.clock.now(), control.deps.orders.now());
+    let mut why = Vec::new();
+    let targets = [
+        Some((Target::Everything, "all mail".to_owned())),
+        Some((Target::Domain(domain.clone()), format!("mail for {domain}"))),
+        client.map(|client| (Target::Client(client.clone()), format!("mail of client {client}"))),
+    ];
+    for (target, name) in targets.into_iter().flatten() {
+        let mut stops = orders.iter().filter(|order| {
+            order.target == target && now < order.until && matches!(order.kind, Kind::Suspend | Kind::Hold)
+        });
+        why.extend(stops.next().map(|order| {
+            let until = if order.until == Timestamp::MAX { None } else { iso(order.until) };
+            let until = until.map_or(String::new(), |until| format!(" until {until}"));
+            format!("an operator's order: {name} is {}{until}", kind_of(order))
+        }));
+    }
+    let known = know(control, domain).await?;
+    if let Err(error) = &known.way {
+        why.push(format!("no way to {domain}: {error}"));
+    }
+    why.extend(known.rests.iter().filter(|(_, rest)| now < rest.until).map(|(what, rest)| {
+        let next = iso(rest.until).unwrap_or_default();
+        format!("the {what} failed {} times in a row; next probe at {next}", rest.failures)
+    }));
+    if let Some((_, reason)) = known.looked.domain.as_ref().and_then(|look| look.blocked) {
+        why.push(reason.to_owned());
+    }
+    why.extend(known.looked.path.as_ref().and_then(|path| path.limit(true)));
+    Ok(why)
+}
+
+/// `domain show`.
+pub(super) async fn show(control: &Control, request: DomainRequest) -> Outcome {
+    let domain = domain(request.domain.as_ref())?;
+    let known = know(control, &domain).await?;
+    let (now, orders) = (control.deps.clock.now(), control.deps.orders.now());
+    let given: Vec<Value> = orders
+        .iter()
+        .filter(|order| now < order.until)
+        .filter(|order| match &order.target {
+            Target::Everything => true,
+            Target::Domain(meant) => *meant == domain,
+            Target::Client(_) => false,
+        })
+        .map(|order| {
+            let until = (order.until != Timestamp::MAX).then(|| iso(order.until)).flatten();
+            json!({ "order": kind_of(order), "since": iso(order.since), "until": until })
+        })
+        .collect();
+    let of = domain.clone();
+    let due = control.deps.store.read(move |reader| queue::earliest_due(reader, &of, (&orders, now))).await;
+    let site = known.way.as_ref().ok().map(|way| way.site.as_str().to_owned());
+    let recent = &control.deps.recent;
+    let at_site = site.as_deref().map_or(Vec::new(), |site| recent.of(site));
+    let remarks: Vec<Value> = recent.of(domain.as_str()).iter().chain(&at_site).map(told_remark).collect();
+    let look = known.looked.domain.as_ref();
+    let path = known.looked.path.as_ref();
+    let rests: serde_json::Map<String, Value> =
+        known.rests.iter().map(|(what, rest)| ((*what).to_owned(), told_rest(rest))).collect();
+    Ok(json!({
+        "domain": domain.as_str(),
+        "messages": known.messages,
+        "next_due": due.map_err(store)?.and_then(iso),
+        "doing": look.map_or("nothing is due", |look| look.doing),
+        "blocked": look.and_then(|look| look.blocked).map(|(until, why)| {
+            json!({ "until": iso(until), "why": why })
+        }),
+        "orders": given,
+        "rests": rests,
+        "site": site,
+        "no_way": known.way.as_ref().err(),
+        "provider": known.way.as_ref().ok().and_then(|way| way.provider.clone()),
+        "limit": path.and_then(|path| path.limit(known.messages > 0)),
+        "path": path,
+        "last_replies": remarks,
+    }))
+}
+
+/// Gives an order; tells it in words.
+pub(super) async fn order(
+    control: &Control,
+    kind: Kind,
+    target: Target,
+    until: Option<Timestamp>,
+    dry_run: bool,
+) -> Result<String, String> {
+    let told = format!(
+        "{} is {}",
+        name(&target),
+        match kind {
+            Kind::Suspend => "suspended",
+            Kind::Hold => "held, and what arrives is too",
+            Kind::Flush => "tried at once",
+            Kind::Spare => "spared",
+        }
+    );
+    if !dry_run {
+        let given = Operate(Order::new(kind, target, control.deps.clock.now(), until));
+        let given = control.manager.send(given).await.map_err(|_| "nobody sends any more".to_owned())?;
+        given.map_err(|error| error.to_string())?;
+    }
+    Ok(told)
+}
+
+/// Lifts an order; tells it in words, or nothing where there was none.
+pub(super) async fn lift(
+    control: &Control,
+    kind: Kind,
+    target: Target,
+    dry_run: bool,
+) -> Result<Option<String>, String> {
+    let told = format!("{} is let go", name(&target));
+    let there_is = || {
+        let orders = control.deps.orders.now();
+        orders.iter().any(|order| order.kind == kind && order.target == target)
+    };
+    let lifted = if dry_run {
+        there_is()
+    } else {
+        let lift = Lift { kind, target };
+        let lifted = control.manager.send(lift).await.map_err(|_| "nobody sends any more".to_owned())?;
+        lifted.map_err(|error| error.to_string())?
+    };
+    Ok(lifted.then_some(told))
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Everything => "all mail".into(),
+        Target::Domain(domain) => format!("all mail for {domain}"),
+        Target::Client(client) => format!("all mail of client {client}"),
+    }
+}
+
+/// `domain suspend`.
+pub(super) async fn suspend(control: &Control, request: DomainRequest) -> Outcome {
+    let domain = domain(request.domain.as_ref())?;
+    let until = request.for_seconds.map(|time| control.deps.clock.now().after(Duration::from_secs(time)));
+    let told = order(control, Kind::Suspend, Target::Domain(domain), until, false).await?;
+    Ok(json!({ "order": told, "until": until.and_then(iso) }))
+}
+
+/// `domain resume`: whatever stopped it, and what waits is tried at once.
+pub(super) async fn resume(control: &Control, request: DomainRequest) -> Outcome {
+    let target = Target::Domain(domain(request.domain.as_ref())?);
+    let mut lifted = false;
+    for kind in [Kind::Suspend, Kind::Hold] {
+        lifted |= lift(control, kind, target.clone(), false).await?.is_some();
+    }
+    let told = order(control, Kind::Flush, target, None, false).await?;
+    Ok(json!({ "order": told, "was_stopped": lifted }))
+}
+
+/// The addresses of a way, in the order in which they are tried.
+fn in_order(way: &Way) -> Vec<(&Host, SocketAddr)> {
+    let addresses = way.hosts.iter().flat_map(|host| host.addresses.iter().map(move |at| (host, *at)));
+    addresses.collect()
+}
+
+/// `trace`: the way to an address, step by step.
+pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -> Outcome {
+    let address = &request.address;
+    let to = Address::parse(address).map_err(|error| format!("`{address}`: {error}"))?;
+    let from = match request.from.as_deref() {
+        None | Some("<>" | "") => ReversePath::Null,
+        Some(text) => {
+            ReversePath::Address(Address::parse(text).map_err(|error| format!("`{text}`: {error}"))?)
+        }
+    };
+    let domain = to.domain();
+    let stops = what_stops(control, domain, None).await?;
+    let way = match outbound::find_way(&control.deps, domain).await {
+        Ok(way) => way,
+        Err(error) => {
+            return Ok(json!({
+                "address": address, "domain": domain.as_str(), "no_way": error.to_string(),
+                "is_permanent": error.is_permanent(), "stops": stops,
+            }));
+        }
+    };
+    let mut accepted = false;
+    for (number, (host, at)) in in_order(&way).into_iter().enumerate() {
+        let is_probed = request.probe && number < PROBED_MAX && !accepted;
+        let probe =
+            if is_probed { Some(outbound::probe(&control.deps, host, at, &from, &to).await) } else { None };
+        accepted |= probe.as_ref().is_some_and(|probe| probe.is_accepted);
+        out.row(&json!({
+            "host": host.name, "preference": host.preference, "address": at.to_string(), "probe": probe,
+        }))
+        .await?;
+        out.flush().await?;
+    }
+    Ok(json!({
+        "address": address,
+        "domain": domain.as_str(),
+        "route": if way.is_fixed { "configured" } else { "mx" },
+        "site": way.site.as_str(),
+        "provider": way.provider,
+        "tls": if control.deps.tls.is_some() { "opportunistic" } else { "never" },
+        "stops": stops,
+        "accepted": request.probe.then_some(accepted),
+    }))
+}

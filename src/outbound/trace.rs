@@ -1,0 +1,200 @@
+//! The way of a message to an address, found and tried without sending one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::{Deps, route};
+use crate::mail::{Address, Domain, Reply, ReversePath};
+use crate::net::{Host, Pkix, RouteError, Site, Stream};
+use crate::smtp::ReplyReader;
+
+/// How long a server may take for each answer: somebody is watching.
+const PATIENCE: Duration = Duration::from_secs(30);
+const READ_OCTETS: usize = 1 << 10;
+
+/// Where mail for a domain goes.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The set of hosts: what limits and connections belong to.
+    pub site: Site,
+    /// Whether it is a configured route.
+    pub is_fixed: bool,
+    /// Whose limit counts for all sites together, where one is configured.
+    pub provider: Option<Box<str>>,
+    /// The hosts, best first.
+    pub hosts: Vec<Host>,
+}
+
+/// Finds the way of a domain's mail.
+pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
+    let route = route::resolve(deps, &*deps.resolver, domain).await?;
+    let is_fixed = deps.settings.routes.fixed(domain).is_some();
+    let best = route.hosts.first().and_then(|host| Domain::parse(&host.name).ok()).filter(|_| !is_fixed);
+    let providers = deps.settings.caps.providers.iter();
+    let mut matching = providers.filter(|(_, mx, _)| {
+        best.as_ref().is_some_and(|best| mx.iter().any(|pattern| pattern.matches(best)))
+    });
+    let provider = matching.next().map(|(name, _, _)| name.clone());
+    Ok(Way { site: route.site, is_fixed, provider, hosts: route.hosts.to_vec() })
+}
+
+/// What was said, and what was heard.
+#[derive(Clone, Debug, Serialize)]
+pub struct Exchange {
+    /// Our command; nothing before the greeting.
+    pub said: String,
+    /// The reply's lines, or what happened instead.
+    pub heard: Vec<String>,
+}
+
+/// A session with one host, as far as RCPT.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Probe {
+    /// What went to and fro.
+    pub exchanges: Vec<Exchange>,
+    /// The version and cipher of TLS, where the session went on under it.
+    pub tls: Option<String>,
+    /// What is known of the server's certificate.
+    pub certificate: Option<String>,
+    /// Whether the server would take a message for the address.
+    pub is_accepted: bool,
+}
+
+/// Speaks to a host as if a message were to be sent, and takes leave before its content.
+pub async fn probe(deps: &Deps, host: &Host, address: SocketAddr, from: &ReversePath, to: &Address) -> Probe {
+    let mut probe = Probe::default();
+    let dialled = timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await;
+    let stream = match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => stream,
+        Err(error) => {
+            let heard = vec![format!("no connection: {error}")];
+            probe.exchanges.push(Exchange { said: format!("connect to {address}"), heard });
+            return probe;
+        }
+    };
+    let mut talk = Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe };
+    // where it breaks is in the exchanges
+    let _ = talk.as_far_as_rcpt(deps, host, from, to).await;
+    talk.probe
+}
+
+/// Why a talk goes no further; what happened stands in its exchanges.
+struct Broken;
+
+struct Talk {
+    stream: Box<dyn Stream>,
+    input: BytesMut,
+    reader: ReplyReader,
+    probe: Probe,
+}
+
+impl Talk {
+    async fn as_far_as_rcpt(
+        &mut self,
+        deps: &Deps,
+        host: &Host,
+        from: &ReversePath,
+        to: &Address,
+    ) -> Result<(), Broken> {
+        let greeting = self.ask(String::new()).await?.0;
+        if greeting.code != 220 {
+            return Ok(());
+        }
+        let mut lines = self.greet(deps).await?;
+        let offers = |lines: &[Box<str>], word: &str| {
+            lines
+                .iter()
+                .any(|line| line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word)))
+        };
+        if offers(&lines, "STARTTLS") && deps.tls.is_some() && self.start_tls(deps, host).await? {
+            lines = self.greet(deps).await?;
+        }
+        let utf8 = if !to.is_ascii() && offers(&lines, "SMTPUTF8") { " SMTPUTF8" } else { "" };
+        let sender = self.ask(format!("MAIL FROM:<{from}>{utf8}")).await?.0;
+        if sender.code == 250 {
+            let recipient = self.ask(format!("RCPT TO:<{to}>")).await?.0;
+            self.probe.is_accepted = matches!(recipient.code, 250 | 251);
+        }
+        self.ask("RSET".into()).await?;
+        self.ask("QUIT".into()).await?;
+        Ok(())
+    }
+
+    /// EHLO, or HELO where that is not known; gives the lines of the answer.
+    async fn greet(&mut self, deps: &Deps) -> Result<Vec<Box<str>>, Broken> {
+        let (reply, lines) = self.ask(format!("EHLO {}", deps.settings.hostname)).await?;
+        if reply.code == 250 {
+            return Ok(lines);
+        }
+        let (reply, _) = self.ask(format!("HELO {}", deps.settings.hostname)).await?;
+        if reply.code == 250 { Ok(Vec::new()) } else { Err(Broken) }
+    }
+
+    /// Whether the session goes on under TLS.
+    async fn start_tls(&mut self, deps: &Deps, host: &Host) -> Result<bool, Broken> {
+        let Some(tls) = deps.tls.as_ref() else { return Ok(false) };
+        if self.ask("STARTTLS".into()).await?.0.code != 220 {
+            return Ok(false);
+        }
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let shaken = match timeout(PATIENCE, tls.connect(stream, &host.name)).await {
+            Ok(shaken) => shaken.map_err(|error| error.to_string()),
+            Err(_) => Err("no end of it in 30 seconds".to_owned()),
+        };
+        match shaken {
+            Ok((stream, facts)) => {
+                (self.stream, self.input) = (stream, BytesMut::new());
+                self.probe.tls = Some(format!("{} {}", facts.version.as_str(), facts.cipher));
+                self.probe.certificate = Some(match facts.pkix {
+                    Pkix::Valid | Pkix::NotEvaluated => "proves the name".into(),
+                    Pkix::Invalid(fault) => fault.to_string(),
+                });
+                Ok(true)
+            }
+            Err(error) => {
+                self.probe.exchanges.push(Exchange {
+                    said: "TLS handshake".into(),
+                    heard: vec![format!("failed: {error}; mail goes in clear text where nothing forbids it")],
+                });
+                Err(Broken)
+            }
+        }
+    }
+
+    /// Says a command and hears the reply to it.
+    async fn ask(&mut self, said: String) -> Result<(Reply, Vec<Box<str>>), Broken> {
+        let heard = match timeout(PATIENCE, self.exchange(&said)).await {
+            Ok(heard) => heard,
+            Err(_) => Err("no answer in 30 seconds".to_owned()),
+        };
+        let lines = match &heard {
+            Ok((reply, lines)) => lines.iter().map(|line| format!("{} {line}", reply.code)).collect(),
+            Err(why) => vec![why.clone()],
+        };
+        self.probe.exchanges.push(Exchange { said, heard: lines });
+        heard.map_err(|_| Broken)
+    }
+
+    async fn exchange(&mut self, said: &str) -> Result<(Reply, Vec<Box<str>>), String> {
+        let told = |error: io::Error| format!("the connection broke: {error}");
+        if !said.is_empty() {
+            self.stream.write_all(format!("{said}\r\n").as_bytes()).await.map_err(told)?;
+            self.stream.flush().await.map_err(told)?;
+        }
+        loop {
+            if let Some(whole) = self.reader.next(&mut self.input).map_err(|error| error.to_string())? {
+                return Ok((whole.reply, whole.lines));
+            }
+            self.input.reserve(READ_OCTETS);
+            if self.stream.read_buf(&mut self.input).await.map_err(told)? == 0 {
+                return Err("the server closed the connection".into());
+            }
+        }
+    }
+}
