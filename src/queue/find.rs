@@ -203,3 +203,119 @@ pub fn count_held(reader: &Reader, reason: &str, limit: usize) -> Result<usize, 
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::record::tests::queued;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::queue::{count, enqueue, hold, release, remove};
+    use crate::store::{Batch, LossyDisk, MemoryIndex, MemoryLog, NewBody, Store, WriterSettings};
+
+    async fn store_with(copies: &[(u64, &str)]) -> Store {
+        let parts = (Box::new(MemoryLog::new()), Arc::new(LossyDisk::new()), Arc::new(MemoryIndex::new()));
+        let settings = WriterSettings::default();
+        let opened = Store::open_on(parts.0, parts.1, parts.2, settings, Clock::System, Box::new(|_| {}));
+        let store = opened.expect("opens").0;
+        for (id, to) in copies {
+            let (mut batch, copy) = (Batch::new(), queued(*id, to, 50));
+            let body = NewBody::Octets(b"body".as_slice().into());
+            enqueue(&mut batch, vec![(copy.envelope, copy.due)], body, copy.expires);
+            store.commit(batch).await.expect("commits");
+        }
+        store
+    }
+
+    fn found(store: &Store, filter: Filter) -> Vec<(u64, Option<String>)> {
+        let mut walk = Walk::new(store.reader(), filter).expect("begins");
+        let mut found = Vec::new();
+        while !walk.is_over() {
+            // pieces of one row: no copy is seen twice or missed between two
+            let piece = walk.piece(store.reader(), 1).expect("reads");
+            let told = |copy: &Queued| (copy.envelope.id.as_u64(), copy.held().map(str::to_owned));
+            found.extend(piece.iter().map(told));
+        }
+        found
+    }
+
+    fn of_domain(name: &str) -> Filter {
+        Filter { domain: Domain::parse(name).ok(), ..Filter::default() }
+    }
+
+    fn by_id(id: u64) -> Filter {
+        Filter { ids: vec![MessageId::from_u64(id)], ..Filter::default() }
+    }
+
+    fn one(store: &Store, id: u64) -> Queued {
+        find(store.reader(), MessageId::from_u64(id)).expect("reads").expect("is there")
+    }
+
+    async fn change(store: &Store, change: impl FnOnce(&mut Batch)) {
+        let mut batch = Batch::new();
+        change(&mut batch);
+        store.commit(batch).await.expect("commits");
+    }
+
+    #[tokio::test]
+    async fn copies_are_found_where_they_stand() {
+        let store = store_with(&[(1, "a@a.example"), (2, "b@b.example"), (3, "c@a.example")]).await;
+        let now = Timestamp::from_millis(100);
+        change(&store, |batch| hold(batch, &one(&store, 3), "operator", now)).await;
+        let held = Some("operator".to_owned());
+        assert_eq!(found(&store, Filter::default()), [(1, None), (2, None), (3, held.clone())]);
+        assert_eq!(found(&store, of_domain("a.example")), [(1, None), (3, held.clone())]);
+        assert_eq!(found(&store, by_id(2)), [(2, None)]);
+        let reason = |reason: &str| Filter { reason: Some(reason.into()), ..Filter::default() };
+        assert_eq!(found(&store, reason("operator")), [(3, held)]);
+        assert_eq!(found(&store, reason("oper")), []);
+        for (from, to, want) in [(Some("A@B"), None, 3), (Some("<>"), None, 0), (None, Some("b@"), 1)] {
+            let filter =
+                Filter { from: from.map(str::to_owned), to: to.map(str::to_owned), ..Filter::default() };
+            assert_eq!(found(&store, filter).len(), want, "{from:?} {to:?}");
+        }
+        let older =
+            |millis| Filter { arrived_before: Some(Timestamp::from_millis(millis)), ..Filter::default() };
+        assert_eq!((found(&store, older(5)).len(), found(&store, older(6)).len()), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn a_held_copy_has_one_row_and_leaves_none_behind() {
+        let store = store_with(&[(1, "a@a.example")]).await;
+        let (then, now) = (Timestamp::from_millis(1000), Timestamp::from_millis(61_000));
+        let expires = one(&store, 1).expires;
+        change(&store, |batch| hold(batch, &one(&store, 1), "operator", then)).await;
+        change(&store, |batch| hold(batch, &one(&store, 1), "exported", now)).await;
+        assert_eq!(reasons(store.reader()).expect("reads"), ["exported".into()]);
+        change(&store, |batch| release(batch, &one(&store, 1), now)).await;
+        let released = one(&store, 1);
+        assert_eq!((released.held(), released.due), (None, now));
+        assert_eq!(released.expires, expires.after(Duration::from_secs(60)), "its age did not count");
+        assert!(reasons(store.reader()).expect("reads").is_empty());
+        change(&store, |batch| hold(batch, &released, "operator", now)).await;
+        assert_eq!(count_held(store.reader(), "operator", 9).expect("reads"), 1);
+        change(&store, |batch| remove(batch, &one(&store, 1))).await;
+        assert_eq!(count(store.reader()).expect("reads"), 0);
+        assert_eq!(count_held(store.reader(), "operator", 9).expect("reads"), 0);
+        let rows = store.reader().scan(Bound::Unbounded, &[0xff], 99).expect("reads");
+        let left: Vec<_> = rows.iter().map(|(key, _)| String::from_utf8_lossy(key)).collect();
+        let is_of_queue = |key: &&std::borrow::Cow<'_, str>| key.starts_with(['m', 's', 'h', 'b']);
+        assert_eq!(left.iter().filter(is_of_queue).count(), 0, "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_being_tried_is_left_alone() {
+        let store = store_with(&[(1, "a@a.example"), (2, "b@a.example")]).await;
+        let leases = Leases::default();
+        let lease = leases.take(MessageId::from_u64(1)).expect("free");
+        let mut walk = Walk::new(store.reader(), Filter::default()).expect("begins");
+        let (found, busy) = walk.lease_piece(store.reader(), &leases, 9).expect("reads");
+        assert_eq!((found.len(), found[0].0.envelope.id.as_u64()), (1, 2));
+        assert_eq!(busy, [MessageId::from_u64(1)]);
+        assert!(leases.holds(MessageId::from_u64(2)));
+        drop((lease, found));
+        assert_eq!(leases.count(), 0);
+    }
+}
