@@ -13,8 +13,6 @@ use crate::mail::{MessageId, Outcome};
 /// the store may gather, a sync, and the way of the reply.
 const RESULT_AT_RISK: Duration = Duration::from_millis(120);
 
-/// Mail is tried at least for so long.
-pub(super) const EXPIRY: Duration = Duration::from_secs(600);
 /// A sender is told that mail takes long when it is so old.
 pub(super) const NOTICE: Duration = Duration::from_secs(150);
 
@@ -72,8 +70,10 @@ struct Letter {
 }
 
 /// The ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
+    /// Mail is tried at least for so long.
+    expiry: Duration,
     letters: BTreeMap<u32, Letter>,
     copies: BTreeMap<MessageId, u32>,
     /// Letters in the order in which they arrived.
@@ -85,6 +85,17 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    pub(super) fn new(expiry: Duration) -> Self {
+        Ledger {
+            expiry,
+            letters: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            arrivals: Vec::new(),
+            violation: None,
+            deferred: 0,
+        }
+    }
+
     pub(super) fn violate(&mut self, what: impl Into<String>) {
         self.violation.get_or_insert(what.into());
     }
@@ -174,11 +185,12 @@ impl Ledger {
 
     /// A report arrived for the sender of a letter.
     pub(super) fn reported(&mut self, now: Timestamp, number: u32, report: &str, failed: &[String]) {
+        let expiry = self.expiry;
         let Some(letter) = self.letters.get_mut(&number).filter(|letter| letter.has_sender) else {
             return self.violate(format!("a report on letter {number}, which has no sender"));
         };
         let mut wrong = None;
-        let is_early = letter.entry == Entry::Accepted && now.since(letter.offered) < EXPIRY;
+        let is_early = letter.entry == Entry::Accepted && now.since(letter.offered) < expiry;
         for recipient in failed {
             match letter.fates.get_mut(recipient) {
                 None => wrong = Some(format!("a report on letter {number} names {recipient}")),

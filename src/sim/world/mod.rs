@@ -14,6 +14,7 @@ mod operators;
 mod order;
 mod panics;
 mod planted;
+mod size;
 mod trace;
 mod trouble;
 
@@ -28,6 +29,7 @@ use self::ledger::{Destiny, Ledger};
 use self::letters::{Mail, letter, post_one};
 use self::names::{Mood, Names};
 use self::network::{Network, Temper, sender};
+use self::size::Size;
 use self::trace::Trace;
 use crate::accounts::DomainPattern;
 use crate::clock::{Clock, RuntimeClock, Timestamp};
@@ -52,10 +54,6 @@ const EVENTS_LEAST: u64 = 2000;
 const HOSTS: usize = 8;
 /// Nothing ever listens here.
 const DEAD_HOST: usize = 7;
-const LETTERS_PER_LIFE: u32 = 14;
-const LETTERS_OF_LAST_LIFE: u32 = 30;
-/// A life that nothing ends otherwise.
-const LIFE: Duration = Duration::from_secs(50);
 /// The longest rest of a destination that is down.
 const REST_MAX: Duration = Duration::from_secs(90);
 /// So long after everything outside works again, what can be delivered is delivered: the longest rest of
@@ -76,6 +74,7 @@ enum Wrong {
 
 /// What outlives a crash.
 struct World {
+    size: Size,
     rng: fastrand::Rng,
     now: Timestamp,
     disk: LossyDisk,
@@ -161,7 +160,7 @@ fn targets() -> Vec<Target> {
 impl World {
     fn new(seed: u64) -> Self {
         fastrand::seed(seed);
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let (size, mut rng) = (Size::of(seed), fastrand::Rng::with_seed(seed));
         let names = Names::default();
         zones().into_iter().for_each(|(name, hosts)| names.add(domain(name), hosts));
         let segments = SegmentSettings { segment_octets: rng.u32(8..40) * 8192, ballast_octets: 65_536 };
@@ -178,10 +177,11 @@ impl World {
             index: MemoryIndex::new(),
             sizes: (segments, writer),
             names,
-            ledger: Arc::default(),
+            ledger: Arc::new(Mutex::new(Ledger::new(size.expiry))),
             trace: Trace::default(),
             next_letter: 1,
-            settings: settings(),
+            settings: settings(size),
+            size,
             lives: 0,
             had_panic: false,
             had_panic_at_kind: false,
@@ -227,11 +227,11 @@ impl World {
         }
         let Some(life) = self.start(clock, faults) else { return End::PowerCut };
         self.plan_disk_trouble(is_last);
-        let letters = if is_last { LETTERS_OF_LAST_LIFE } else { LETTERS_PER_LIFE };
+        let letters = if is_last { self.size.letters_of_last_life } else { self.size.letters_per_life };
         for _ in 0..letters {
             self.post(&life, is_last);
         }
-        let (started, kill_after) = (Instant::now(), LIFE.mul_f64(self.rng.f64()));
+        let (started, kill_after) = (Instant::now(), self.size.life.mul_f64(self.rng.f64()));
         let mut looks: u32 = 0;
         let mut is_healed = false;
         loop {
@@ -239,7 +239,7 @@ impl World {
                 return End::PowerCut;
             }
             looks += 1;
-            match (is_last, started.elapsed() < LIFE) {
+            match (is_last, started.elapsed() < self.size.life) {
                 (true, false) if !is_healed => {
                     is_healed = true;
                     self.heal(&life);
@@ -250,7 +250,7 @@ impl World {
                 _ => self.stir(&life),
             }
             self.look(&life, looks);
-            if started.elapsed() > LIFE + HEALED_WITHIN {
+            if started.elapsed() > self.size.life + HEALED_WITHIN {
                 lock(&self.ledger).check_delivered();
             }
             if lock(&self.ledger).violation.is_some() {
@@ -386,7 +386,7 @@ impl World {
         let content = letter(number, is_offensive, &mut self.rng);
         lock(&self.ledger).offer(number, has_sender, content.clone(), &recipients);
         let at_once = is_last && number.is_multiple_of(2);
-        let wait = if at_once { Duration::ZERO } else { LIFE.mul_f64(self.rng.f64() / 2.0) };
+        let wait = if at_once { Duration::ZERO } else { self.size.life.mul_f64(self.rng.f64() / 2.0) };
         let clients = ["apps", "shop", "news"];
         let mail = Mail {
             number,
@@ -440,7 +440,7 @@ impl World {
         let target = targets[self.rng.usize(..targets.len())].clone();
         if self.rng.bool() {
             let now = life.network.clock.now();
-            let until = self.rng.bool().then(|| now.after(LIFE.mul_f64(self.rng.f64())));
+            let until = self.rng.bool().then(|| now.after(self.size.life.mul_f64(self.rng.f64())));
             life.manager.do_send(outbound::Operate(Order::new(kind, target, now, until)));
         } else {
             life.manager.do_send(outbound::Lift { kind, target });
@@ -501,14 +501,14 @@ impl World {
     }
 }
 
-fn settings() -> Settings {
+fn settings(size: Size) -> Settings {
     let seconds = |waits: &[u64]| waits.iter().map(|wait| Duration::from_secs(*wait)).collect();
     Settings {
         hostname: domain("relay.example"),
         port: 25,
         allow_loopback: false,
         retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits").with_rest_max(REST_MAX),
-        expire_after: ledger::EXPIRY,
+        expire_after: size.expiry,
         delay_notice_after: Some(ledger::NOTICE),
         routes: Routes::default(),
         connections_per_site_max: 3,

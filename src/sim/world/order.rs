@@ -37,7 +37,7 @@ fn a_transactional_message_is_the_next_one_behind_a_long_line_of_bulk() {
         post_one(&world, &life, (9000, "a.example"), ("shop", Class::Transactional)).await;
         let at = until_arrived(&world, 9000).await;
         // what is on the wire is finished: one on each connection, and one more taken meanwhile
-        let in_flight = 2 * settings().connections_per_site_max;
+        let in_flight = 2 * world.settings.connections_per_site_max;
         assert!(at <= before + in_flight, "{} bulk messages went before it", at - before);
     });
 }
