@@ -25,7 +25,7 @@
 //! | L6 | [`inbound`] | listeners and sessions of clients |
 //! | L6 | [`outbound`] | manager, domains, paths, sessions to remote servers, settling |
 //! | L7 | [`sim`] | the world outside, made by hand; a whole relay in it, on paused time |
-//! | L8 | [`app`] | configuration, start and stop, command line, demo |
+//! | L8 | [`app`] | configuration, start and stop, the admin socket and its commands, demo |
 //!
 //! # The way of a message
 //!
@@ -38,6 +38,10 @@
 //!
 //! One direction, no turning back. Nothing is handed from inbound to outbound but through the store;
 //! the alarm only says that it is worth looking.
+//!
+//! Beside it, from the side: `barid queue`, `domain` and the like speak to the admin socket (HTTP on
+//! `data_dir/admin.sock`, one JSON object a line). Looking reads rows in pieces on the store's readers and asks
+//! actors what they see; acting on single copies takes their leases first, and everything else is an order.
 //!
 //! # What must always hold
 //!
@@ -78,6 +82,8 @@
 //! - Orders of operators are curfews as well: a suspended domain keeps silent like one that is down. An order
 //!   for a client is heeded where its mail is read. A flush is a lap over everything, and what was tried since
 //!   is passed over.
+//! - What operators do with single copies is done under the same leases as attempts, so that neither sees half
+//!   of the other. An export holds what it writes: no copy leaves from two hosts.
 //! - What a message needs (8BITMIME, SMTPUTF8) is what its octets show when it comes in, not what was declared:
 //!   plain text goes everywhere.
 //! - TLS has its room in `net`; sessions see a stream and a few facts. A server where TLS breaks is remembered by
