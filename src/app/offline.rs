@@ -2,16 +2,16 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
 use super::config::Config;
-use super::control::export::{Sink, export_to, import_from};
+use super::control::export::{Export, Imported, Sink, archive_id, export_to, import_from};
 use super::control::filter;
 use super::control::wire::QueueRequest;
 use crate::clock::Clock;
 use crate::mail::MessageIds;
+use crate::queue::archive;
 use crate::queue::{self, Leases};
 use crate::store::Store;
 
@@ -20,6 +20,10 @@ struct ToFile<'a>(&'a mut (dyn Write + Send));
 impl Sink for ToFile<'_> {
     async fn put(&mut self, octets: &[u8]) -> Result<(), String> {
         self.0.write_all(octets).map_err(|error| format!("writing: {error}"))
+    }
+
+    fn go_on(&self) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -44,24 +48,36 @@ pub(super) fn export(
 ) -> anyhow::Result<()> {
     let (store, clock) = open(config)?;
     let filter = filter(&request.select, &clock).map_err(|why| anyhow!(why))?;
+    let ids = MessageIds::above(queue::last_id(store.reader())?);
+    let export = Export { filter, keep: request.keep, id: archive_id(&ids, &clock) };
+    out.write_all(&archive::begin(export.id))?;
     let leases = Leases::default();
     let mut sink = ToFile(out);
-    let exported = export_to(&store, &leases, &clock, (filter, request.keep), &mut sink);
-    let exported = runtime()?.block_on(exported);
+    let exported = runtime()?.block_on(export_to(&store, &leases, &clock, export, &mut sink));
     store.close().context("closing the store")?;
     exported.map(drop).map_err(|why| anyhow!(why))
 }
 
-/// Takes all of a stream in; gives how many messages.
-pub(super) fn import(config: &Path, input: impl Read, progress: &mut dyn FnMut(u64)) -> anyhow::Result<u64> {
+/// Takes all of a stream in; gives how many messages, and how many of the same export were there before.
+pub(super) fn import(
+    config: &Path,
+    (input, is_again): (impl Read, bool),
+    progress: &mut dyn FnMut(u64),
+) -> anyhow::Result<(u64, u64)> {
     let (store, clock) = open(config)?;
-    let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
+    let ids = MessageIds::above(queue::last_id(store.reader())?);
     let runtime = runtime()?;
     let commit = |batch| runtime.block_on(store.commit(batch)).map(drop);
-    let (count, failed) = import_from(&store, (&ids, &clock), input, &commit, progress);
+    let mut note = |count| {
+        progress(count);
+        Ok(())
+    };
+    let imported = import_from(&store, (&ids, &clock, is_again), input, &commit, &mut note);
     store.close().context("closing the store")?;
-    match failed {
-        None => Ok(count),
-        Some(why) => Err(anyhow!("{why}; {count} messages were imported before")),
+    match imported {
+        Imported { messages, before, failed: None } => Ok((messages, before)),
+        Imported { messages, before, failed: Some(why) } => {
+            Err(anyhow!("{why}; {} messages are here: run it again for the rest", messages + before))
+        }
     }
 }

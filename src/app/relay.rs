@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::admin;
 use super::config::{Config, RelayListener};
-use super::control::{self, Control};
+use super::control::{self, Control, RecordBook};
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
 use crate::inbound::{Door, Inbound, Listener};
@@ -45,7 +45,7 @@ pub(super) struct Relay {
     /// Where mail is taken.
     pub(super) relay_addresses: Vec<SocketAddr>,
     /// Where commands are heard.
-    pub(super) socket: PathBuf,
+    pub(super) socket: Option<PathBuf>,
     /// Where metrics and health are served.
     pub(super) admin_addresses: Vec<SocketAddr>,
     store: Store,
@@ -127,9 +127,17 @@ impl Relay {
         };
         let deps = Arc::new(deps);
         let outbound = Outbound::start(deps.clone(), inbox);
-        let control =
-            Control { deps, manager: outbound.clone(), metrics: metrics.clone(), data_dir: config.data_dir };
-        let socket = control::start(control, stopping.clone())?;
+        let control = Control {
+            record: RecordBook::new(&config.data_dir, clock),
+            deps,
+            manager: outbound.clone(),
+            metrics: metrics.clone(),
+            stop: stopping.clone(),
+        };
+        // a relay without commands is better than none
+        let socket = control::start(control, &config.data_dir)
+            .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
+            .ok();
         for listener in listeners {
             tokio::spawn(listener.run(stopping.clone()));
         }

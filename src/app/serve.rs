@@ -30,7 +30,9 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         for address in &relay.admin_addresses {
             tracing::info!(event = "listening", role = "admin", address = %address);
         }
-        tracing::info!(event = "listening", role = "control", path = %relay.socket.display());
+        if let Some(socket) = &relay.socket {
+            tracing::info!(event = "listening", role = "control", path = %socket.display());
+        }
         let mut signals = Signals::listen()?;
         tokio::select! {
             () = signals.told_to_stop() => {}

@@ -1,7 +1,5 @@
 //! What actors see of a domain and its path now, for operators.
 
-use std::time::Duration;
-
 use actix::{Handler, Message, ResponseFuture};
 use serde::Serialize;
 
@@ -36,10 +34,6 @@ pub struct DomainLook {
     pub doing: &'static str,
     /// Until when nothing goes, and for which reason.
     pub blocked: Option<(Timestamp, &'static str)>,
-    /// The next copy that is due, as far as it has looked.
-    pub next_due: Option<Timestamp>,
-    /// Its mail hosts.
-    pub site: Option<Site>,
 }
 
 /// How fast a path goes.
@@ -67,10 +61,12 @@ pub struct PathLook {
     pub pacing: usize,
     /// How often in a row it could not be reached.
     pub failures: u32,
-    /// When it is tried again, where it is down, in milliseconds since 1970.
-    pub down_until_millis: Option<u64>,
-    /// How long until a message may go.
-    pub slot_in: Duration,
+    /// Whether it is down.
+    pub is_down: bool,
+    /// How long until a message may go, in seconds.
+    pub slot_in_seconds: f64,
+    /// Whether it is the provider's rate that is waited for.
+    pub is_provider_paced: bool,
     /// Whether all connections of its provider are in use.
     pub is_provider_full: bool,
 }
@@ -79,13 +75,13 @@ impl PathLook {
     /// What keeps mail from going faster, in words; nothing where nothing does.
     pub fn limit(&self, copies_waiting: bool) -> Option<String> {
         let is_full = self.connections_up >= self.window;
-        if self.down_until_millis.is_some() {
+        if self.is_down {
             Some(format!("the destination is down ({} failures in a row)", self.failures))
-        } else if self.pacing > 0 || self.slot_in > Duration::ZERO {
+        } else if self.is_provider_paced {
+            Some("the provider's rate, as configured".into())
+        } else if self.pacing > 0 || self.slot_in_seconds > 0.0 {
             let how = if self.is_rate_learned { "found out" } else { "configured" };
-            self.per_second
-                .map(|rate| format!("{rate:.2} messages a second ({how})"))
-                .or_else(|| Some("the provider's rate".into()))
+            self.per_second.map(|rate| format!("{rate:.2} messages a second ({how})"))
         } else if self.is_provider_full {
             Some("all connections of the provider are in use".into())
         } else if copies_waiting && is_full && self.window < self.window_max {

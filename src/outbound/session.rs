@@ -23,7 +23,7 @@ use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
 use crate::mail::{Return, Severity, Verdict};
-use crate::queue::{Leased, Queued};
+use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
 
@@ -359,12 +359,8 @@ impl Session<'_> {
 
 /// A copy's body, from the store.
 pub(super) async fn read_body(deps: &Deps, queued: &Queued) -> Result<BodyReader, StoreError> {
-    let key = queued.body_key();
-    let body = deps.store.read(move |reader| {
-        let row = reader.get(&key)?;
-        row.map_or(Ok(None), |row| reader.body(&key, &row))
-    });
-    body.await?.ok_or_else(|| StoreError::Damaged("the body is missing".into()))
+    let queued = queued.clone();
+    deps.store.read(move |reader| queue::body(reader, &queued)).await
 }
 
 /// As much of a message as its header may take, for a report; or as much as may be given back.

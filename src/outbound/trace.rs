@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::{Deps, route};
+use super::{Deps, doubt};
 use crate::mail::{Address, Domain, Reply, ReversePath};
 use crate::net::{Host, Pkix, RouteError, Site, Stream};
 use crate::smtp::ReplyReader;
@@ -33,7 +33,8 @@ pub struct Way {
 
 /// Finds the way of a domain's mail.
 pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
-    let route = route::resolve(deps, &*deps.resolver, domain).await?;
+    // as for mail: a denial counts only with proof
+    let route = doubt::resolve(deps, domain).await?;
     let is_fixed = deps.settings.routes.fixed(domain).is_some();
     let best = route.hosts.first().and_then(|host| Domain::parse(&host.name).ok()).filter(|_| !is_fixed);
     let providers = deps.settings.caps.providers.iter();
@@ -66,26 +67,36 @@ pub struct Probe {
     pub is_accepted: bool,
 }
 
-/// Speaks to a host as if a message were to be sent, and takes leave before its content.
+impl Probe {
+    fn note(&mut self, said: String, heard: String) {
+        self.exchanges.push(Exchange { said, heard: vec![heard] });
+    }
+}
+
+/// Speaks to a host as if a message were to be sent, and takes leave before its content. Where TLS does not work
+/// it is tried in clear, as for mail (RFC 7435).
 pub async fn probe(deps: &Deps, host: &Host, address: SocketAddr, from: &ReversePath, to: &Address) -> Probe {
-    let mut probe = Probe::default();
-    let dialled = timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await;
-    let stream = match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => stream,
-        Err(error) => {
-            let heard = vec![format!("no connection: {error}")];
-            probe.exchanges.push(Exchange { said: format!("connect to {address}"), heard });
-            return probe;
-        }
+    let mut talk = match Talk::begin(deps, address, Probe::default()).await {
+        Ok(talk) => talk,
+        Err(probe) => return probe,
     };
-    let mut talk = Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe };
-    // where it breaks is in the exchanges
-    let _ = talk.as_far_as_rcpt(deps, host, from, to).await;
+    let goes_on = talk.as_far_as_rcpt(deps, host, (from, to), deps.tls.is_some()).await;
+    if let Err(Broken::Tls) = goes_on {
+        talk = match Talk::begin(deps, address, talk.probe).await {
+            Ok(talk) => talk,
+            Err(probe) => return probe,
+        };
+        // where it breaks is in the exchanges
+        let _ = talk.as_far_as_rcpt(deps, host, (from, to), false).await;
+    }
     talk.probe
 }
 
 /// Why a talk goes no further; what happened stands in its exchanges.
-struct Broken;
+enum Broken {
+    Talk,
+    Tls,
+}
 
 struct Talk {
     stream: Box<dyn Stream>,
@@ -95,35 +106,52 @@ struct Talk {
 }
 
 impl Talk {
+    async fn begin(deps: &Deps, address: SocketAddr, mut probe: Probe) -> Result<Self, Probe> {
+        let dialled = timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await;
+        match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => Ok(Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe }),
+            Err(error) => {
+                probe.note(format!("connect to {address}"), format!("no connection: {error}"));
+                Err(probe)
+            }
+        }
+    }
+
     async fn as_far_as_rcpt(
         &mut self,
         deps: &Deps,
         host: &Host,
-        from: &ReversePath,
-        to: &Address,
+        (from, to): (&ReversePath, &Address),
+        uses_tls: bool,
     ) -> Result<(), Broken> {
         let greeting = self.ask(String::new()).await?.0;
         if greeting.code != 220 {
-            return Ok(());
+            return self.ask("QUIT".into()).await.map(drop);
         }
         let mut lines = self.greet(deps).await?;
         let offers = |lines: &[Box<str>], word: &str| {
-            lines
-                .iter()
-                .any(|line| line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word)))
+            let first = |line: &Box<str>| {
+                line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word))
+            };
+            lines.iter().any(first)
         };
-        if offers(&lines, "STARTTLS") && deps.tls.is_some() && self.start_tls(deps, host).await? {
+        if uses_tls && offers(&lines, "STARTTLS") && self.start_tls(deps, host).await? {
             lines = self.greet(deps).await?;
         }
-        let utf8 = if !to.is_ascii() && offers(&lines, "SMTPUTF8") { " SMTPUTF8" } else { "" };
+        let is_ascii = to.is_ascii() && from.address().is_none_or(Address::is_ascii);
+        if !is_ascii && !offers(&lines, "SMTPUTF8") {
+            let why = "nothing is said: the server does not offer it (5.6.7)";
+            self.probe.note("an address needs SMTPUTF8".into(), why.into());
+            return self.ask("QUIT".into()).await.map(drop);
+        }
+        let utf8 = if is_ascii { "" } else { " SMTPUTF8" };
         let sender = self.ask(format!("MAIL FROM:<{from}>{utf8}")).await?.0;
         if sender.code == 250 {
             let recipient = self.ask(format!("RCPT TO:<{to}>")).await?.0;
             self.probe.is_accepted = matches!(recipient.code, 250 | 251);
         }
         self.ask("RSET".into()).await?;
-        self.ask("QUIT".into()).await?;
-        Ok(())
+        self.ask("QUIT".into()).await.map(drop)
     }
 
     /// EHLO, or HELO where that is not known; gives the lines of the answer.
@@ -133,7 +161,7 @@ impl Talk {
             return Ok(lines);
         }
         let (reply, _) = self.ask(format!("HELO {}", deps.settings.hostname)).await?;
-        if reply.code == 250 { Ok(Vec::new()) } else { Err(Broken) }
+        if reply.code == 250 { Ok(Vec::new()) } else { Err(Broken::Talk) }
     }
 
     /// Whether the session goes on under TLS.
@@ -158,11 +186,9 @@ impl Talk {
                 Ok(true)
             }
             Err(error) => {
-                self.probe.exchanges.push(Exchange {
-                    said: "TLS handshake".into(),
-                    heard: vec![format!("failed: {error}; mail goes in clear text where nothing forbids it")],
-                });
-                Err(Broken)
+                let told = format!("failed: {error}; again in clear, as nothing forbids it");
+                self.probe.note("TLS handshake".into(), told);
+                Err(Broken::Tls)
             }
         }
     }
@@ -178,7 +204,7 @@ impl Talk {
             Err(why) => vec![why.clone()],
         };
         self.probe.exchanges.push(Exchange { said, heard: lines });
-        heard.map_err(|_| Broken)
+        heard.map_err(|_| Broken::Talk)
     }
 
     async fn exchange(&mut self, said: &str) -> Result<(Reply, Vec<Box<str>>), String> {

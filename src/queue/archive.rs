@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! barid export 1\n
-//! M  u32 length, head: u64 id, u8 length, reason for which it is held, the envelope's row
-//!    u64 length, body
-//!    u32 CRC-32C of head and body
+//! u128 the export's own id
+//! M  u32 length, head: u64 since when it is held, u8 length, reason, u64 id, the envelope's row
+//!    pieces of the body: u32 length, octets; the last is empty
+//!    + for a whole copy, - for one whose body turned out to be damaged; u32 CRC-32C of head and body
 //! E  u64 copies, u64 busy, u64 damaged      the last: all is there
 //! F  u32 length, text                       the last: it failed
 //! ```
@@ -13,15 +14,16 @@
 
 use std::io::{self, Read};
 
-use super::{Queued, record};
+use super::{Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{Envelope, MessageId};
-use crate::store::{Batch, NewBody};
+use crate::store::{Batch, NewBody, Reader, StoreError};
 
-/// What a stream begins with.
-pub const MAGIC: &[u8] = b"barid export 1\n";
+const MAGIC: &[u8] = b"barid export 1\n";
 /// An envelope with 100,000 long recipients stays below this.
 const HEAD_MAX_OCTETS: u32 = 64 << 20;
+/// A piece of a body that is longer is damage.
+const PIECE_MAX_OCTETS: u32 = 4 << 20;
 const REASON_MAX_OCTETS: usize = u8::MAX as usize;
 
 /// How many copies a stream holds, and how many were left out.
@@ -31,7 +33,7 @@ pub struct Totals {
     pub copies: u64,
     /// Those that were being tried.
     pub busy: u64,
-    /// Those whose bodies do not read.
+    /// Those that do not read.
     pub damaged: u64,
 }
 
@@ -55,16 +57,37 @@ pub enum ArchiveError {
     Taker(String),
 }
 
-/// What stands before a copy's body, and the sum so far.
-pub fn head(copy: &Queued, body_octets: u64) -> (Vec<u8>, u32) {
-    let reason = copy.held().unwrap_or_default();
+/// What an export is known by: two of the same are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveId(pub u128);
+
+/// What a stream begins with.
+pub fn begin(id: ArchiveId) -> Vec<u8> {
+    [MAGIC, &id.0.to_be_bytes()].concat()
+}
+
+/// What stands before a copy's body, and the sum so far. That it is held for the sake of an export is no
+/// business of whoever takes it in.
+pub fn head(copy: &Queued) -> (Vec<u8>, u32) {
+    let held = copy.held.as_ref().filter(|_| !copy.is_exported());
+    let (reason, since) = held.map_or(("", None), |(reason, since)| (&**reason, *since));
     let reason = &reason.as_bytes()[..reason.len().min(REASON_MAX_OCTETS)];
+    let (since, id) = (since.unwrap_or(Timestamp::ZERO).as_millis(), copy.envelope.id.as_u64());
     let row = record::encode(copy);
-    let id = copy.envelope.id.as_u64().to_be_bytes();
-    let head = [&id[..], &[reason.len() as u8], reason, &row].concat();
+    let head = [&since.to_be_bytes()[..], &[reason.len() as u8], reason, &id.to_be_bytes(), &row].concat();
     let crc = crc32c::crc32c(&head);
-    let length = (head.len() as u32).to_be_bytes();
-    ([&b"M"[..], &length, &head, &body_octets.to_be_bytes()].concat(), crc)
+    ([&b"M"[..], &(head.len() as u32).to_be_bytes(), &head].concat(), crc)
+}
+
+/// What stands before a piece of a body.
+pub fn piece(octets: &[u8]) -> [u8; 4] {
+    (octets.len() as u32).to_be_bytes()
+}
+
+/// What stands behind a body, by the sum of head and body.
+pub fn tail(is_whole: bool, crc: u32) -> Vec<u8> {
+    let state = if is_whole { b"+" } else { b"-" };
+    [&[0; 4][..], state, &crc.to_be_bytes()].concat()
 }
 
 /// The last of a stream.
@@ -78,23 +101,35 @@ pub fn failed(why: &str) -> Vec<u8> {
     [&b"F"[..], &(why.len() as u32).to_be_bytes(), why.as_bytes()].concat()
 }
 
-/// A copy out of a stream, without its body.
-#[derive(Debug)]
-pub struct Entry {
-    copy: Queued,
-    /// The length of its body.
-    pub body_octets: u64,
+/// How many copies of an export are in this store, or were. Blocking.
+pub fn imported(reader: &Reader, archive: ArchiveId) -> Result<u64, StoreError> {
+    let row = reader.get(&keys::imported(archive.0))?;
+    Ok(row.and_then(|row| row.value[..].try_into().ok()).map_or(0, u64::from_be_bytes))
 }
 
+/// Notes that so many copies of an export are in the store with this batch.
+pub fn note_imported(batch: &mut Batch, archive: ArchiveId, count: u64) {
+    batch.put(keys::imported(archive.0), count.to_be_bytes().to_vec());
+}
+
+/// A copy out of a stream, without its body.
+#[derive(Debug)]
+pub struct Entry(Queued);
+
 impl Entry {
+    /// The length of its body.
+    pub fn body_octets(&self) -> u64 {
+        self.0.envelope.size_octets
+    }
+
     /// Adds the copy under a new id, with its age, its attempts and its time to live; where it was held, it is.
     pub fn enqueue(self, batch: &mut Batch, id: MessageId, body: NewBody, now: Timestamp) {
-        let Queued { envelope, due, expires, held, .. } = self.copy;
+        let Queued { envelope, due, expires, held, .. } = self.0;
         super::enqueue(batch, vec![(Envelope { id, ..envelope.clone() }, due)], body, expires);
-        if let Some((reason, _)) = held {
-            let copy =
-                Queued { envelope: Envelope { id, ..envelope }, due, expires, shared_body: None, held: None };
-            super::hold(batch, &copy, &reason, now);
+        if let Some((reason, since)) = held {
+            let envelope = Envelope { id, ..envelope };
+            let copy = Queued { envelope, due, expires, shared_body: None, held: None };
+            super::hold(batch, &copy, &reason, since.unwrap_or(now));
         }
     }
 }
@@ -105,6 +140,7 @@ pub type BodyTaker<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), String>;
 /// A stream that is read. Blocking.
 pub struct Archive<R> {
     input: R,
+    id: ArchiveId,
     read: u64,
     crc: u32,
 }
@@ -112,26 +148,31 @@ pub struct Archive<R> {
 impl<R: Read> Archive<R> {
     /// Reads the beginning.
     pub fn open(mut input: R) -> Result<Self, ArchiveError> {
-        let mut magic = [0; MAGIC.len()];
+        let (mut magic, mut id) = ([0; MAGIC.len()], [0; 16]);
         let is_ours = input.read_exact(&mut magic).is_ok() && magic == *MAGIC;
-        if is_ours { Ok(Archive { input, read: 0, crc: 0 }) } else { Err(ArchiveError::Foreign) }
+        if !is_ours || input.read_exact(&mut id).is_err() {
+            return Err(ArchiveError::Foreign);
+        }
+        Ok(Archive { input, id: ArchiveId(u128::from_be_bytes(id)), read: 0, crc: 0 })
+    }
+
+    /// What it is known by.
+    pub fn id(&self) -> ArchiveId {
+        self.id
     }
 
     fn exactly<const N: usize>(&mut self) -> Result<[u8; N], ArchiveError> {
         let mut octets = [0; N];
-        self.fill(&mut octets)?;
+        self.input.read_exact(&mut octets).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => ArchiveError::Damaged(self.read),
+            _ => ArchiveError::Io(error),
+        })?;
         Ok(octets)
     }
 
-    fn fill(&mut self, octets: &mut [u8]) -> Result<(), ArchiveError> {
-        self.input.read_exact(octets).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => ArchiveError::Damaged(self.read),
-            _ => ArchiveError::Io(error),
-        })
-    }
-
-    fn vec(&mut self, length: u32) -> Result<Vec<u8>, ArchiveError> {
-        if length > HEAD_MAX_OCTETS {
+    fn vec(&mut self, limit_octets: u32) -> Result<Vec<u8>, ArchiveError> {
+        let length = u32::from_be_bytes(self.exactly()?);
+        if length > limit_octets {
             return Err(ArchiveError::Damaged(self.read));
         }
         let mut octets = Vec::new();
@@ -154,50 +195,49 @@ impl<R: Read> Archive<R> {
                 }
             }
             [b'F'] => {
-                let length = u32::from_be_bytes(self.exactly()?);
-                Err(ArchiveError::Failed(String::from_utf8_lossy(&self.vec(length)?).into_owned()))
+                let text = self.vec(HEAD_MAX_OCTETS)?;
+                Err(ArchiveError::Failed(String::from_utf8_lossy(&text).into_owned()))
             }
             _ => Err(ArchiveError::Damaged(self.read)),
         }
     }
 
     fn entry(&mut self) -> Result<Entry, ArchiveError> {
-        let damaged = ArchiveError::Damaged(self.read);
-        let length = u32::from_be_bytes(self.exactly()?);
-        let head = self.vec(length)?;
+        let head = self.vec(HEAD_MAX_OCTETS)?;
         self.crc = crc32c::crc32c(&head);
-        let body_octets = u64::from_be_bytes(self.exactly()?);
-        let parts = head.split_first_chunk::<8>().and_then(|(id, rest)| {
-            let (length, rest) = rest.split_first()?;
-            Some((id, rest.split_at_checked(usize::from(*length))?))
-        });
-        let Some((id, (reason, row))) = parts else { return Err(damaged) };
-        let id = MessageId::from_u64(u64::from_be_bytes(*id));
-        let (Ok(mut copy), Ok(reason)) = (record::decode(id, row), std::str::from_utf8(reason)) else {
-            return Err(damaged);
-        };
-        copy.held = (!reason.is_empty()).then(|| (reason.into(), None));
-        Ok(Entry { copy, body_octets })
+        parse_head(&head).map(Entry).ok_or(ArchiveError::Damaged(self.read))
     }
 
-    /// Reads the body of the copy that was read last.
-    pub fn body(&mut self, entry: &Entry, take: BodyTaker<'_>) -> Result<(), ArchiveError> {
-        let mut left = entry.body_octets;
-        let mut piece = vec![0; 64 << 10];
-        while left > 0 {
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-            self.fill(&mut piece[..length])?;
-            self.crc = crc32c::crc32c_append(self.crc, &piece[..length]);
-            take(&piece[..length]).map_err(ArchiveError::Taker)?;
-            left -= length as u64;
+    /// Reads the body of the copy that was read last; whether it is whole. One that is not must not be taken.
+    pub fn body(&mut self, take: BodyTaker<'_>) -> Result<bool, ArchiveError> {
+        loop {
+            let piece = self.vec(PIECE_MAX_OCTETS)?;
+            if piece.is_empty() {
+                break;
+            }
+            self.crc = crc32c::crc32c_append(self.crc, &piece);
+            take(&piece).map_err(ArchiveError::Taker)?;
         }
-        let crc = u32::from_be_bytes(self.exactly()?);
-        if crc != self.crc {
+        let ([state], crc) = (self.exactly()?, u32::from_be_bytes(self.exactly()?));
+        if crc != self.crc || !matches!(state, b'+' | b'-') {
             return Err(ArchiveError::Damaged(self.read));
         }
-        self.read += 1;
-        Ok(())
+        self.read += u64::from(state == b'+');
+        Ok(state == b'+')
     }
+}
+
+fn parse_head(head: &[u8]) -> Option<Queued> {
+    let (since, rest) = head.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first()?;
+    let (reason, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (id, row) = rest.split_first_chunk::<8>()?;
+    let id = MessageId::from_u64(u64::from_be_bytes(*id));
+    let mut copy = record::decode(id, row).ok()?;
+    let since = Some(u64::from_be_bytes(*since)).filter(|since| *since > 0).map(Timestamp::from_millis);
+    let reason = std::str::from_utf8(reason).ok()?;
+    copy.held = (!reason.is_empty()).then(|| (reason.into(), since));
+    Some(copy)
 }
 
 #[cfg(test)]
@@ -205,25 +245,32 @@ mod tests {
     use super::super::record::tests::queued;
     use super::*;
 
+    const ID: ArchiveId = ArchiveId(7);
+
     fn stream() -> Vec<u8> {
-        let mut octets = MAGIC.to_vec();
-        for (id, reason, body) in [(7, None, &b"one\r\n"[..]), (9, Some("operator"), &[b'x'; 100_000])] {
-            let held = reason.map(|reason: &str| (reason.into(), None));
+        let mut octets = begin(ID);
+        let bodies = [&b"one\r\n"[..], &[b'x'; 100_000], b"half"];
+        let reasons = [None, Some("operator"), Some("exported-7")];
+        for ((id, body), reason) in (7..).zip(bodies).zip(reasons) {
+            let since = Some(Timestamp::from_millis(44));
+            let held = reason.map(|reason: &str| (reason.into(), since));
             let copy = Queued { held, ..queued(id, "c@d.example", 5) };
-            let (head, crc) = head(&copy, body.len() as u64);
+            let (head, crc) = head(&copy);
             octets.extend_from_slice(&head);
+            octets.extend_from_slice(&piece(body));
             octets.extend_from_slice(body);
-            octets.extend_from_slice(&crc32c::crc32c_append(crc, body).to_be_bytes());
+            octets.extend_from_slice(&tail(body != b"half", crc32c::crc32c_append(crc, body)));
         }
-        octets.extend_from_slice(&end(Totals { copies: 2, busy: 1, damaged: 0 }));
+        octets.extend_from_slice(&end(Totals { copies: 2, busy: 1, damaged: 1 }));
         octets
     }
 
-    /// The id of each copy, why it is held, and the length of its body.
-    type Copies = Vec<(u64, Option<String>, usize)>;
+    /// The id of each copy, why it is held, the length of its body, and whether that is whole.
+    type Copies = Vec<(u64, Option<String>, usize, bool)>;
 
     fn read(octets: &[u8]) -> Result<(Copies, Totals), ArchiveError> {
         let (mut archive, mut read) = (Archive::open(octets)?, Vec::new());
+        assert_eq!(archive.id(), ID);
         loop {
             match archive.next_entry()? {
                 Err(totals) => return Ok((read, totals)),
@@ -233,9 +280,9 @@ mod tests {
                         length += piece.len();
                         Ok(())
                     };
-                    archive.body(&entry, &mut take)?;
-                    let id = entry.copy.envelope.id.as_u64();
-                    read.push((id, entry.copy.held().map(str::to_owned), length));
+                    let is_whole = archive.body(&mut take)?;
+                    let id = entry.0.envelope.id.as_u64();
+                    read.push((id, entry.0.held().map(str::to_owned), length, is_whole));
                 }
             }
         }
@@ -244,8 +291,9 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let (copies, totals) = read(&stream()).expect("reads");
-        assert_eq!(copies, [(7, None, 5), (9, Some("operator".into()), 100_000)]);
-        assert_eq!(totals, Totals { copies: 2, busy: 1, damaged: 0 });
+        let held = Some("operator".to_owned());
+        assert_eq!(copies, [(7, None, 5, true), (8, held, 100_000, true), (9, None, 4, false)]);
+        assert_eq!(totals, Totals { copies: 2, busy: 1, damaged: 1 });
     }
 
     #[test]
@@ -254,12 +302,12 @@ mod tests {
         let step = |at: &usize| *at < 400 || *at > whole.len() - 60 || at.is_multiple_of(997);
         for at in (0..whole.len()).filter(step) {
             assert!(read(&whole[..at]).is_err(), "cut at {at}");
-            let mut changed = whole.clone();
+            let (mut changed, start) = (whole.clone(), MAGIC.len()..MAGIC.len() + 16);
             changed[at] ^= 1;
-            let is_of_totals = at >= whole.len() - 16;
-            assert!(is_of_totals || read(&changed).is_err(), "changed at {at}");
+            let is_unchecked = start.contains(&at) || at >= whole.len() - 16;
+            assert!(is_unchecked || read(&changed).is_err(), "changed at {at}");
         }
-        let told = read(&[MAGIC, &failed("no room")].concat()).expect_err("failed").to_string();
+        let told = read(&[begin(ID), failed("no room")].concat()).expect_err("failed").to_string();
         assert_eq!(told, "the export failed: no room");
     }
 }

@@ -35,12 +35,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether it means everything.
-    pub fn is_everything(&self) -> bool {
-        self.is_whole_lines() && self.domain.is_none() && self.client.is_none()
-    }
-
-    /// Whether it names nothing but a domain or a client, which one row can stand for.
+    /// Whether it names nothing but a domain or a client, or nothing at all: one row can stand for that.
     pub fn is_whole_lines(&self) -> bool {
         let Filter { ids, domain, client, from, to, arrived_before, reason } = self;
         let names_copies = from.is_some() || to.is_some() || arrived_before.is_some() || reason.is_some();
@@ -63,10 +58,34 @@ impl Filter {
                 envelope.recipients.iter().any(|recipient| holds(&recipient.address.to_string(), to))
             })
     }
+
+    /// Whether something is to be done with a copy: what was handed over to another host is meant only by its
+    /// id or by that reason.
+    pub fn means(&self, copy: &Queued) -> bool {
+        let is_named = self.reason.is_some() || !self.ids.is_empty();
+        (is_named || !copy.is_exported()) && self.matches(copy)
+    }
 }
 
-/// Copies with their leases, and those that somebody is trying now.
-pub type LeasedPiece = (Vec<(Queued, Lease)>, Vec<MessageId>);
+/// In which order a walk goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The quickest: what is moved meanwhile may be seen twice, or not at all.
+    Any,
+    /// By id, which never changes: each copy is seen once, whatever is done with it.
+    Steady,
+}
+
+/// What was found to be done something with.
+#[derive(Debug, Default)]
+pub struct LeasedPiece {
+    /// Copies, with their leases.
+    pub found: Vec<(Queued, Lease)>,
+    /// Those that somebody is trying now.
+    pub busy: Vec<MessageId>,
+    /// Those whose envelopes do not read.
+    pub damaged: Vec<MessageId>,
+}
 
 /// How far a search has come.
 #[derive(Clone, Debug)]
@@ -79,24 +98,30 @@ pub struct Walk {
     reasons: Vec<Box<str>>,
 }
 
+/// A copy as it was found to stand.
+enum Standing {
+    Found(Box<Queued>),
+    /// There is no such copy.
+    Gone,
+    /// It is there, and does not read or stands nowhere.
+    Damaged,
+}
+
 impl Walk {
     /// Before the first copy. Blocking: for a reader thread.
-    pub fn new(reader: &Reader, filter: Filter) -> Result<Self, StoreError> {
+    pub fn new(reader: &Reader, filter: Filter, order: Order) -> Result<Self, StoreError> {
         let reasons = reasons(reader)?;
         let held = |reason: &str| (keys::held_for(reason, 0), keys::held_for(reason, 1));
         let mut ranges = VecDeque::new();
         match (&filter.reason, &filter.domain) {
             _ if !filter.ids.is_empty() => {}
+            // what is done with a held copy leaves its place in this range, or the range
             (Some(reason), _) => ranges.push_back(held(reason)),
-            (None, Some(domain)) => {
-                let line = keys::line_of(domain);
-                let mut end = line.clone();
-                end.pop();
-                end.push(1);
-                ranges.push_back((line.into(), end.into()));
+            (None, Some(domain)) if order == Order::Any => {
+                ranges.push_back((keys::line_of(domain).into(), keys::line_end(domain)));
                 ranges.extend(reasons.iter().map(|reason| held(reason)));
             }
-            (None, None) => ranges.push_back(([keys::MESSAGE].into(), [keys::MESSAGE + 1].into())),
+            (None, _) => ranges.push_back(([keys::MESSAGE].into(), [keys::MESSAGE + 1].into())),
         }
         Ok(Walk { ids: filter.ids.iter().copied().collect(), ranges, reasons, filter })
     }
@@ -106,35 +131,47 @@ impl Walk {
         self.ids.is_empty() && self.ranges.is_empty()
     }
 
-    /// The copies among the next `rows_max` rows that are meant. Blocking.
+    /// The copies among the next `rows_max` rows that match, only to be looked at. Blocking.
     pub fn piece(&mut self, reader: &Reader, rows_max: usize) -> Result<Vec<Queued>, StoreError> {
         let mut found = Vec::new();
         for id in self.next_ids(reader, rows_max)? {
-            let copy = read(reader, id, &self.reasons)?;
-            found.extend(copy.filter(|copy| self.filter.matches(copy)));
+            // it may move between two looks: it is looked for once more
+            let standing = match self.read(reader, id)? {
+                Standing::Damaged => self.read(reader, id)?,
+                standing => standing,
+            };
+            if let Standing::Found(copy) = standing
+                && self.filter.matches(&copy)
+            {
+                found.push(*copy);
+            }
         }
         Ok(found)
     }
 
-    /// The same, each with its lease; and those that somebody is trying now.
+    /// The same of what something may be done with, each with its lease. Blocking.
     pub fn lease_piece(
         &mut self,
         reader: &Reader,
         leases: &Leases,
         rows_max: usize,
     ) -> Result<LeasedPiece, StoreError> {
-        let (mut found, mut busy) = (Vec::new(), Vec::new());
-        for copy in self.piece(reader, rows_max)? {
-            let id = copy.envelope.id;
-            let Some(lease) = leases.take(id) else {
-                busy.push(id);
-                continue;
-            };
-            // again, now that nobody else can settle it
-            let copy = read(reader, id, &self.reasons)?.filter(|copy| self.filter.matches(copy));
-            found.extend(copy.map(|copy| (copy, lease)));
+        let mut piece = LeasedPiece::default();
+        for id in self.next_ids(reader, rows_max)? {
+            // first the lease: nobody else moves or settles it from here on
+            let lease = leases.take(id);
+            match (self.read(reader, id)?, lease) {
+                (Standing::Found(copy), Some(lease)) if self.filter.means(&copy) => {
+                    piece.found.push((*copy, lease));
+                }
+                (Standing::Found(copy), None) if self.filter.means(&copy) => piece.busy.push(id),
+                (Standing::Found(_) | Standing::Gone, _) => {}
+                // whoever has it may be moving it: it cannot be said whether it is meant
+                (Standing::Damaged, None) => piece.busy.push(id),
+                (Standing::Damaged, Some(_)) => piece.damaged.push(id),
+            }
         }
-        Ok((found, busy))
+        Ok(piece)
     }
 
     fn next_ids(&mut self, reader: &Reader, rows_max: usize) -> Result<Vec<MessageId>, StoreError> {
@@ -149,25 +186,33 @@ impl Walk {
         }
         Ok(rows.iter().filter_map(|(key, _)| keys::id_at_end(key)).collect())
     }
+
+    fn read(&mut self, reader: &Reader, id: MessageId) -> Result<Standing, StoreError> {
+        match read(reader, id, &self.reasons)? {
+            // perhaps for a reason that is new
+            Standing::Damaged => {
+                self.reasons = reasons(reader)?;
+                read(reader, id, &self.reasons)
+            }
+            standing => Ok(standing),
+        }
+    }
 }
 
-/// A copy as it stands. Blocking.
-fn read(reader: &Reader, id: MessageId, reasons: &[Box<str>]) -> Result<Option<Queued>, StoreError> {
-    let Some(row) = reader.get(&keys::message(id))? else { return Ok(None) };
-    // an envelope that does not read is told of by `spool verify`
-    let Ok(mut copy) = record::decode(id, &row.value) else { return Ok(None) };
-    let Some(domain) = copy.domain().cloned() else { return Ok(None) };
+fn read(reader: &Reader, id: MessageId, reasons: &[Box<str>]) -> Result<Standing, StoreError> {
+    let Some(row) = reader.get(&keys::message(id))? else { return Ok(Standing::Gone) };
+    let Ok(mut copy) = record::decode(id, &row.value) else { return Ok(Standing::Damaged) };
+    let Some(domain) = copy.domain().cloned() else { return Ok(Standing::Damaged) };
     if reader.get(&keys::waiting(&copy, &domain))?.is_some() {
-        return Ok(Some(copy));
+        return Ok(Standing::Found(Box::new(copy)));
     }
     for reason in reasons {
         if let Some(row) = reader.get(&keys::held(&copy, &domain, reason))? {
             copy.held = Some((reason.clone(), since(&row.value)));
-            return Ok(Some(copy));
+            return Ok(Standing::Found(Box::new(copy)));
         }
     }
-    // it moved between two looks: whoever moved it knows
-    Ok(None)
+    Ok(Standing::Damaged)
 }
 
 /// A held row says since when.
@@ -177,7 +222,8 @@ fn since(value: &[u8]) -> Option<Timestamp> {
 
 /// A copy, if it is in the queue. Blocking.
 pub fn find(reader: &Reader, id: MessageId) -> Result<Option<Queued>, StoreError> {
-    read(reader, id, &reasons(reader)?)
+    let mut walk = Walk::new(reader, Filter { ids: vec![id], ..Filter::default() }, Order::Any)?;
+    Ok(walk.piece(reader, 1)?.pop())
 }
 
 /// All reasons for which something is held. Blocking.
@@ -230,7 +276,7 @@ mod tests {
     }
 
     fn found(store: &Store, filter: Filter) -> Vec<(u64, Option<String>)> {
-        let mut walk = Walk::new(store.reader(), filter).expect("begins");
+        let mut walk = Walk::new(store.reader(), filter, Order::Any).expect("begins");
         let mut found = Vec::new();
         while !walk.is_over() {
             // pieces of one row: no copy is seen twice or missed between two
@@ -310,12 +356,49 @@ mod tests {
         let store = store_with(&[(1, "a@a.example"), (2, "b@a.example")]).await;
         let leases = Leases::default();
         let lease = leases.take(MessageId::from_u64(1)).expect("free");
-        let mut walk = Walk::new(store.reader(), Filter::default()).expect("begins");
-        let (found, busy) = walk.lease_piece(store.reader(), &leases, 9).expect("reads");
+        let mut walk = Walk::new(store.reader(), Filter::default(), Order::Steady).expect("begins");
+        let LeasedPiece { found, busy, .. } = walk.lease_piece(store.reader(), &leases, 9).expect("reads");
         assert_eq!((found.len(), found[0].0.envelope.id.as_u64()), (1, 2));
         assert_eq!(busy, [MessageId::from_u64(1)]);
         assert!(leases.holds(MessageId::from_u64(2)));
         drop((lease, found));
         assert_eq!(leases.count(), 0);
+    }
+    #[tokio::test]
+    async fn what_was_handed_over_is_meant_only_by_name() {
+        let store = store_with(&[(1, "a@a.example"), (2, "b@a.example")]).await;
+        let now = Timestamp::from_millis(1000);
+        change(&store, |batch| hold(batch, &one(&store, 1), "exported-7", now)).await;
+        let meant = |filter: Filter| {
+            let mut walk = Walk::new(store.reader(), filter, Order::Steady).expect("begins");
+            let piece = walk.lease_piece(store.reader(), &Leases::default(), 9).expect("reads");
+            piece.found.iter().map(|(copy, _)| copy.envelope.id.as_u64()).collect::<Vec<_>>()
+        };
+        let reason = Filter { reason: Some("exported-7".into()), ..Filter::default() };
+        assert_eq!((meant(Filter::default()), meant(of_domain("a.example"))), (vec![2], vec![2]));
+        assert_eq!((meant(by_id(1)), meant(reason)), (vec![1], vec![1]));
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_what_is_due_does_not_get_what_was_held_meanwhile() {
+        let store = store_with(&[(1, "a@a.example"), (2, "b@a.example")]).await;
+        let (domain, leases) = (Domain::parse("a.example").expect("a domain"), Leases::default());
+        // the rows of a page are read, then one is held, then its copies are taken
+        let rows = crate::queue::turns::whole_line(store.reader(), &domain).expect("reads");
+        change(&store, |batch| hold(batch, &one(&store, 1), "operator", Timestamp::from_millis(60))).await;
+        let lanes = crate::queue::turns::sub_lines_of(rows.as_ref().expect("few"), &domain).expect("lanes");
+        let chunk = crate::queue::page::Chunk {
+            domain: &domain,
+            lane: &lanes[0].lane,
+            now: Timestamp::from_millis(100),
+            flushed: None,
+            short: rows.as_ref(),
+            after: None,
+            copies_max: 9,
+        };
+        let mut page = crate::queue::Page::default();
+        chunk.read(store.reader(), &leases, &mut page).expect("reads");
+        let ids: Vec<u64> = page.leased.iter().map(|leased| leased.queued.envelope.id.as_u64()).collect();
+        assert_eq!(ids, [2]);
     }
 }

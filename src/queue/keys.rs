@@ -42,6 +42,11 @@ pub(super) fn line_of(domain: &Domain) -> Vec<u8> {
     [b"s", domain.as_str().as_bytes(), b"\0"].concat()
 }
 
+/// Behind everything that waits for a domain.
+pub(super) fn line_end(domain: &Domain) -> Key {
+    [b"s", domain.as_str().as_bytes(), b"\x01"].concat().into()
+}
+
 fn class_octet(class: Class) -> u8 {
     match class {
         Class::Transactional => 1,
@@ -89,6 +94,11 @@ pub(super) fn place<'a>(key: &'a [u8], line: &[u8]) -> Option<Place<'a>> {
         due: Timestamp::from_millis(u64::from_be_bytes(due.try_into().ok()?)),
         id: MessageId::from_u64(u64::from_be_bytes(id.try_into().ok()?)),
     })
+}
+
+/// How much of an export from elsewhere is here.
+pub(super) fn imported(archive: u128) -> Key {
+    [&b"i"[..], &archive.to_be_bytes()].concat().into()
 }
 
 /// The id at the end of a row's key: that of a message, a waiting or a held row.

@@ -11,6 +11,7 @@
 //! s<domain>\0<class><client>\0<due><id>     waiting
 //! h<reason>\0<due><domain>\0<id>            held
 //! cd<domain>, cc<client>                    how many copies wait or are held
+//! i<archive>                                how many copies of an export from elsewhere were taken in
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
 //! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
@@ -30,9 +31,9 @@ mod turns;
 
 use bytes::Bytes;
 
-pub use census::{clients, count_of_domain, largest_domains};
+pub use census::{Largest, clients, count_of_domain};
 pub use curfew::{Destination, Rest};
-pub use find::{Filter, LeasedPiece, Walk, count_held, find, reasons};
+pub use find::{Filter, LeasedPiece, Order as WalkOrder, Walk, count_held, find, reasons};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
 pub use page::{Leased, Page, PageRequest, earliest_due, is_flushed};
@@ -41,7 +42,7 @@ pub use turns::Turns;
 
 use crate::clock::Timestamp;
 use crate::mail::{Class, ClientName, Domain, Envelope, MessageId};
-use crate::store::{Batch, Curfew, Key, NewBody, Op, Reader, StoreError};
+use crate::store::{Batch, BodyReader, Curfew, Key, NewBody, Op, Reader, StoreError};
 
 /// A copy as it stands in the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// Whether it is held because it was handed over to another host.
+    pub fn is_exported(&self) -> bool {
+        self.held().is_some_and(|reason| reason.starts_with(EXPORTED))
+    }
+
     /// Why it is held, if it is.
     pub fn held(&self) -> Option<&str> {
         self.held.as_ref().map(|(reason, _)| &**reason)
@@ -84,6 +90,14 @@ impl Queued {
 /// as a large body's file is named after it.
 pub fn body_owner(first: MessageId, copies: usize) -> Key {
     if copies > 1 { keys::shared_body(first) } else { keys::message(first) }
+}
+
+/// A copy's body. Blocking: for a reader thread.
+pub fn body(reader: &Reader, queued: &Queued) -> Result<BodyReader, StoreError> {
+    let key = queued.body_key();
+    let row = reader.get(&key)?;
+    let body = row.map_or(Ok(None), |row| reader.body(&key, &row))?;
+    body.ok_or_else(|| StoreError::Damaged("the body is missing".into()))
 }
 
 /// Adds copies of one message, each with its own id and domain, that share one body.
@@ -140,12 +154,13 @@ pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
     batch.put(keys::held(queued, domain, reason), since.as_millis().to_be_bytes().to_vec());
 }
 
-/// Puts a held copy back into the line, to be tried at once. While it was held its age did not count, up to
-/// a limit.
+/// What the reasons begin with for which copies are held that were handed over to another host.
+pub const EXPORTED: &str = "exported";
+
+/// Puts a held copy back into the line, to be tried at once. While it was held its age did not count.
 pub fn release(batch: &mut Batch, queued: &Queued, now: Timestamp) {
     let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
-    let spared = now.since(since).min(orders::SPARED_MAX);
-    let before = Queued { expires: queued.expires.after(spared), ..queued.clone() };
+    let before = Queued { expires: queued.expires.after(now.since(since)), ..queued.clone() };
     reschedule(batch, &before, queued.envelope.clone(), now);
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Batch, Reader, StoreError, curfew_key};
 /// Whoever is started later than this has nothing to do for an old order to try everything.
 const FLUSH_LASTS: Duration = Duration::from_secs(3600);
 /// Mail that was stopped is spared for no longer than this.
-pub(super) const SPARED_MAX: Duration = Duration::from_secs(7 * 86_400);
+const SPARED_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Orders there may be at once.
 pub const ORDERS_MAX: usize = 10_000;
 /// What the names of orders begin with, among those of all curfews.

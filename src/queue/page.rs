@@ -229,8 +229,9 @@ fn take(
             return Ok(());
         }
     };
+    // the envelope of a copy that was held meanwhile is what it was: only the waiting row tells
     let is_here = queued.domain().is_some_and(|domain| *keys::waiting(&queued, domain) == *key);
-    if !is_here {
+    if !is_here || reader.get(key)?.is_none() {
         return Ok(());
     }
     let mut leased = Leased { queued, lease, body: None };

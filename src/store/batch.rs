@@ -164,7 +164,7 @@ impl Batch {
     }
 
     /// About how many octets it will take in the log.
-    pub(super) fn weight_octets(&self) -> usize {
+    pub fn weight_octets(&self) -> usize {
         self.ops.iter().map(Op::weight_octets).sum()
     }
 }

@@ -66,6 +66,26 @@ impl FileReader {
     }
 }
 
+impl BodyReader {
+    /// The next octets, up to some number; nothing at the end, where all of it was right.
+    pub async fn next_piece(&mut self, max_octets: usize) -> Result<Option<Bytes>, StoreError> {
+        let piece = match self {
+            BodyReader::Octets(octets) => octets.split_to(octets.len().min(max_octets)),
+            BodyReader::File(file) => {
+                let mut reading = file.clone();
+                let read = tokio::task::spawn_blocking(move || {
+                    let piece = reading.read(max_octets);
+                    (reading, piece)
+                });
+                let (after, piece) = read.await.map_err(|_| StoreError::Closed)?;
+                *file = after;
+                piece?
+            }
+        };
+        Ok((!piece.is_empty()).then_some(piece))
+    }
+}
+
 impl Reader {
     /// The number of the last group that every later read of this reader shows.
     pub fn seq(&self) -> u64 {

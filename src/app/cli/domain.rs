@@ -62,7 +62,12 @@ pub(super) fn run(command: DomainCommand, remote: &Remote) -> anyhow::Result<()>
             let request = DomainRequest { domain: Some(domain), ..DomainRequest::default() };
             let mut end = |end: &Value| {
                 let before = if end["was_stopped"] == json!(true) { "it was stopped; " } else { "" };
-                format!("{before}{}", text(end, "order"))
+                let still = if list_of(end, "still_stopped_by").is_empty() {
+                    ""
+                } else {
+                    "; but all mail is stopped: see `barid queue orders`"
+                };
+                format!("{before}{}{still}", text(end, "order"))
             };
             remote.ask("domain/resume", &request, &mut |_| String::new(), &mut end).map(drop)
         }
@@ -70,9 +75,7 @@ pub(super) fn run(command: DomainCommand, remote: &Remote) -> anyhow::Result<()>
 }
 
 fn list(remote: &Remote, limit: Option<u64>) -> anyhow::Result<()> {
-    if !remote.json {
-        println!("{:>9}  {:>6}  {:<10} domain", "messages", "due", "state");
-    }
+    remote.heading(" messages     due  state      domain")?;
     let mut row = |row: &Value| {
         let state = row.get("stopped").and_then(Value::as_str).unwrap_or("");
         let (messages, due) = (number(row, "messages"), distance(row, "next_due"));
@@ -80,7 +83,7 @@ fn list(remote: &Remote, limit: Option<u64>) -> anyhow::Result<()> {
     };
     let mut end = |end: &Value| format!("{} of {} domains", number(end, "listed"), number(end, "domains"));
     let request = DomainRequest { limit, ..DomainRequest::default() };
-    remote.ask("domain/ls", &request, &mut row, &mut end).map(drop)
+    remote.list("domain/ls", &request, &mut row, &mut end)
 }
 
 fn list_of<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -103,7 +106,8 @@ fn told(shown: &Value) -> String {
     for order in list_of(shown, "orders") {
         let until = order.get("until").and_then(Value::as_str);
         let until = until.map_or("until it is lifted".into(), |until| format!("until {until}"));
-        line("order", format!("{} since {}, {until}", text(order, "order"), text(order, "since")));
+        let (of, what) = (text(order, "of"), text(order, "order"));
+        line("order", format!("{of}: {what} since {}, {until}", text(order, "since")));
     }
     line("next due", format!("{} ({})", text(shown, "next_due"), distance(shown, "next_due")));
     match shown.get("no_way").and_then(Value::as_str) {

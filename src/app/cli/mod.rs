@@ -138,6 +138,14 @@ impl From<LogFormatOption> for LogFormat {
     }
 }
 
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(CallError::Io(error)) => broken(error),
+        _ => cause.downcast_ref().is_some_and(broken),
+    })
+}
+
 /// What `sysexits.h` calls EX_UNAVAILABLE: there is no relay to ask.
 const NO_SERVER: u8 = 69;
 
@@ -165,6 +173,8 @@ pub fn run() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // a reader that has seen enough (`| head`)
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // each fault of a configuration is a line of its own
             eprintln!("barid: {}", format!("{error:#}").replace('\n', "\nbarid: "));

@@ -1,7 +1,8 @@
 //! `barid queue`.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -9,11 +10,12 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::remote::{Remote, Select, block_on, distance, number, size, text};
+use super::remote::{self, Remote, Select, block_on, distance, number, size, text};
 use crate::app::control::call;
+use crate::app::control::export::reason as export_reason;
 use crate::app::control::wire::{QueueRequest, Selection};
 use crate::app::offline;
-use crate::queue::archive::{Archive, Totals};
+use crate::queue::archive::{Archive, ArchiveId, Totals};
 
 /// Looks at messages that wait or are held, and says what becomes of them.
 #[derive(Subcommand)]
@@ -38,9 +40,11 @@ pub(super) enum QueueCommand {
         #[arg(long)]
         content: bool,
     },
-    /// Tries messages at once, whatever they wait for.
+    /// Tries messages at once.
     ///
-    /// For a domain, a client or everything this is one order, heeded by each message in its turn.
+    /// For a domain, a client or everything this is one order, heeded by each message in its turn, and a
+    /// destination that is down is tried as well. Single messages are due at once; they still wait for a
+    /// destination that is down.
     #[command(
         after_help = "Examples:\n  barid queue flush --domain example.net   # after an outage there\n  \
         barid queue flush --all"
@@ -54,11 +58,11 @@ pub(super) enum QueueCommand {
     Hold(ActOptions),
     /// Releases messages that are held: by an operator, or for the reason that is named.
     #[command(after_help = "Examples:\n  barid queue release --client shop\n  \
-        barid queue release --reason exported")]
+        barid queue release --reason exported-0689c1a2b3c40000")]
     Release(ActOptions),
     /// Removes messages; nobody is told.
     #[command(after_help = "Examples:\n  barid queue rm --from newsletter@ --dry-run\n  \
-        barid queue rm --reason exported   # after they were imported elsewhere")]
+        barid queue rm --reason exported-0689c1a2b3c40000   # when they were imported elsewhere")]
     Rm(ActOptions),
     /// Gives messages up, and tells their senders.
     #[command(
@@ -71,10 +75,14 @@ pub(super) enum QueueCommand {
         #[arg(long)]
         text: Option<String>,
     },
+    /// Lists what operators ordered for whole domains, clients or everything.
+    #[command(after_help = "Example:\n  barid queue orders")]
+    Orders,
     /// Writes messages with all that is known of them to a file, for another host.
     ///
-    /// What is written is held under the reason `exported`, so that it does not leave from both hosts:
-    /// remove it when it was imported, or release it.
+    /// What is written is held for a reason of its own, `exported-...`, so that it does not leave from both
+    /// hosts: remove it when it was imported, or release it. Hold everything before (`queue hold --all`), so
+    /// that nothing is being sent meanwhile.
     #[command(after_help = "Examples:\n  barid queue export --all evacuated.barid\n  \
         barid queue export --all --offline evacuated.barid   # the relay is stopped")]
     Export {
@@ -99,6 +107,9 @@ pub(super) enum QueueCommand {
         /// Writes to the data directory of a relay that is not running.
         #[arg(long)]
         offline: bool,
+        /// Takes in again what an earlier import of this file has brought.
+        #[arg(long)]
+        again: bool,
         /// The file.
         file: PathBuf,
     },
@@ -120,6 +131,7 @@ pub(super) struct ActOptions {
 pub(super) fn run(command: QueueCommand, remote: &Remote) -> anyhow::Result<()> {
     match command {
         QueueCommand::Ls { select, limit } => list(remote, &select, limit),
+        QueueCommand::Orders => orders(remote),
         QueueCommand::Show { id, content } => show(remote, id, content),
         QueueCommand::Flush(options) => act(remote, "flush", &options, None),
         QueueCommand::Hold(options) => act(remote, "hold", &options, None),
@@ -130,12 +142,12 @@ pub(super) fn run(command: QueueCommand, remote: &Remote) -> anyhow::Result<()> 
             meant(&select, all)?;
             export(
                 remote,
-                QueueRequest { select: select.to_wire(), keep, ..QueueRequest::default() },
+                QueueRequest { select: select.to_wire()?, keep, ..QueueRequest::default() },
                 offline,
                 &file,
             )
         }
-        QueueCommand::Import { offline, file } => import(remote, offline, &file),
+        QueueCommand::Import { offline, again, file } => import(remote, (offline, again), &file),
     }
 }
 
@@ -164,17 +176,13 @@ fn sender(row: &Value) -> &str {
 }
 
 fn list(remote: &Remote, select: &Select, limit: Option<u64>) -> anyhow::Result<()> {
-    let request = QueueRequest { select: select.to_wire(), limit, ..QueueRequest::default() };
-    if !remote.json {
-        println!(
-            "{:<16}  {:<8} {:>5} {:>8} {:>4} {:>6}  sender -> recipients",
-            "id", "state", "age", "size", "try", "due"
-        );
-    }
+    let request = QueueRequest { select: select.to_wire()?, limit, ..QueueRequest::default() };
+    remote.heading("id                state      age     size  try    due  sender -> recipients")?;
     let mut row = |row: &Value| {
         let state = row.get("reason").and_then(Value::as_str).map_or(text(row, "state"), |reason| reason);
+        let reply = row.get("last_reply").and_then(Value::as_str);
         format!(
-            "{}  {state:<8} {:>5} {:>8} {:>4} {:>6}  {} -> {}",
+            "{}  {state:<8} {:>5} {:>8} {:>4} {:>6}  {} -> {}{}",
             text(row, "id"),
             distance(row, "arrived"),
             size(number(row, "size")),
@@ -182,13 +190,24 @@ fn list(remote: &Remote, select: &Select, limit: Option<u64>) -> anyhow::Result<
             distance(row, "due"),
             sender(row),
             recipients(row),
+            reply.map_or(String::new(), |reply| format!("\n                  ({reply})")),
         )
     };
     let mut end = |end: &Value| {
         let more = if end["more"] == json!(true) { ", and there are more" } else { "" };
         format!("{} messages{more}", number(end, "listed"))
     };
-    remote.ask("queue/ls", &request, &mut row, &mut end).map(drop)
+    remote.list("queue/ls", &request, &mut row, &mut end)
+}
+
+fn orders(remote: &Remote) -> anyhow::Result<()> {
+    let mut row = |row: &Value| {
+        let until = row.get("until").and_then(Value::as_str);
+        let until = until.map_or(String::new(), |until| format!(", until {until}"));
+        format!("{}: {} since {}{until}", text(row, "of"), text(row, "order"), text(row, "since"))
+    };
+    let mut end = |end: &Value| format!("{} orders", number(end, "listed"));
+    remote.list("queue/orders", &json!({}), &mut row, &mut end)
 }
 
 fn show(remote: &Remote, id: String, content: bool) -> anyhow::Result<()> {
@@ -196,7 +215,7 @@ fn show(remote: &Remote, id: String, content: bool) -> anyhow::Result<()> {
     let request = QueueRequest { select, ..QueueRequest::default() };
     if content {
         let socket = remote.socket()?;
-        return Ok(block_on(call::fetch(&socket, "queue/content", &request, &mut io::stdout()))??);
+        return Ok(block_on(call::fetch(&socket, "queue/content", &request, &mut io::stdout().lock()))??);
     }
     remote.ask("queue/show", &request, &mut |_| String::new(), &mut told).map(drop)
 }
@@ -232,32 +251,53 @@ fn told(shown: &Value) -> String {
 fn act(remote: &Remote, act: &str, options: &ActOptions, text: Option<String>) -> anyhow::Result<()> {
     meant(&options.select, options.all)?;
     let request = QueueRequest {
-        select: options.select.to_wire(),
+        select: options.select.to_wire()?,
         dry_run: options.dry_run,
         text,
         ..QueueRequest::default()
     };
     let is_dry = options.dry_run;
-    let mut row = |row: &Value| match (row["busy"] == json!(true), is_dry) {
-        (true, _) => format!("{} is being sent now: left alone", super::remote::text(row, "id")),
-        (false, true) => {
-            format!("{}  {} -> {}", super::remote::text(row, "id"), sender(row), recipients(row))
+    let mut row = |row: &Value| {
+        let id = remote::text(row, "id");
+        match (row["busy"] == json!(true), is_dry) {
+            (true, _) => format!("{id} is being sent now: left alone"),
+            (false, true) => format!("{id}  {} -> {}", sender(row), recipients(row)),
+            (false, false) => String::new(),
         }
-        (false, false) => String::new(),
     };
-    remote.ask(&format!("queue/{act}"), &request, &mut row, &mut done).map(drop)
+    let end = remote.ask(&format!("queue/{act}"), &request, &mut row, &mut done)?;
+    let named = request.select.ids.len() as u64;
+    if named > number(&end, "messages") {
+        bail!(
+            "{} of {named} named messages are gone, being sent, or not in a state for it",
+            named - number(&end, "messages")
+        );
+    }
+    Ok(())
 }
 
 /// What came of it.
 fn done(end: &Value) -> String {
-    let would = if end["dry_run"] == json!(true) { " (nothing was done: a dry run)" } else { "" };
-    let order = end.get("order").and_then(Value::as_str);
-    let (messages, busy, passed) = (number(end, "messages"), number(end, "busy"), number(end, "passed_over"));
-    let busy = if busy > 0 { format!(", {busy} being sent now were left alone") } else { String::new() };
-    let passed = if passed > 0 { format!(", {passed} were not in a state for it") } else { String::new() };
-    let single = end.get("messages").map(|_| format!("{messages} messages{busy}{passed}"));
-    let parts: Vec<String> = order.map(str::to_owned).into_iter().chain(single).collect();
-    format!("{}{would}", parts.join("; "))
+    let mut parts: Vec<String> =
+        end.get("order").and_then(Value::as_str).map(str::to_owned).into_iter().collect();
+    if end.get("messages").is_some() {
+        parts.push(format!("{} messages", number(end, "messages")));
+    }
+    for (key, told) in [
+        ("busy", "being sent now were left alone"),
+        ("damaged", "do not read: see `barid spool verify`"),
+        ("passed_over", "were not in a state for it"),
+    ] {
+        if number(end, key) > 0 {
+            parts.push(format!("{} {told}", number(end, key)));
+        }
+    }
+    let still = end.get("still_stopped_by").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    parts.extend(
+        still.iter().map(|order| format!("still stopped: {} ({})", text(order, "of"), text(order, "order"))),
+    );
+    let dry = if end["dry_run"] == json!(true) { " (nothing was done: a dry run)" } else { "" };
+    format!("{}{dry}", parts.join("; "))
 }
 
 /// A bar where somebody watches.
@@ -272,16 +312,63 @@ fn counter(what: &str) -> ProgressBar {
 }
 
 fn export(remote: &Remote, request: QueueRequest, offline: bool, file: &Path) -> anyhow::Result<()> {
-    let part = file.with_extension("part");
     if file.exists() {
         bail!("{} is there already; name another file", file.display());
     }
-    let keep = request.keep;
+    let part = file.with_extension("part");
     let name = part.display().to_string();
+    let keep = request.keep;
+    // letters are nobody else's business
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+    let made = made.with_context(|| format!("making {name}; remove it where it is an old one"))?;
+    let written = write_export(remote, request, offline, made).and_then(|()| {
+        let read = verify(&part).with_context(|| format!("checking {name}"))?;
+        std::fs::rename(&part, file).with_context(|| format!("renaming {name}"))?;
+        Ok(read)
+    });
+    let (id, totals) = match written {
+        Ok(read) => read,
+        Err(error) => {
+            let reason = File::open(&part)
+                .ok()
+                .and_then(|part| Archive::open(part).ok())
+                .map(|part| export_reason(part.id()));
+            let told = reason.filter(|_| !keep).map_or(String::new(), |reason| {
+                format!("; what may still be held is let go by `barid queue release --reason {reason}`")
+            });
+            // it is of no use to anybody
+            let _ = std::fs::remove_file(&part);
+            return Err(error.context(format!("nothing was exported{told}")));
+        }
+    };
+    let reason = export_reason(id);
+    let Totals { copies, busy, damaged } = totals;
+    let told =
+        json!({ "messages": copies, "busy": busy, "damaged": damaged, "file": file, "reason": reason });
+    let mut words = |_: &Value| {
+        let mut lines = vec![format!("{copies} messages are in {}", file.display())];
+        if busy > 0 {
+            lines.push(format!(
+                "{busy} were being sent and are not in it: another export takes them, if they are still here"
+            ));
+        }
+        if damaged > 0 {
+            lines.push(format!("{damaged} are damaged and not in it: see `barid spool verify`"));
+        }
+        if !keep {
+            lines.push(format!(
+                "here they are held: `barid queue rm --reason {reason}` when they are imported, \
+                 `barid queue release --reason {reason}` to send them from here after all"
+            ));
+        }
+        lines.join("\n")
+    };
+    Ok(remote.print(&told, &mut words)?)
+}
+
+fn write_export(remote: &Remote, request: QueueRequest, offline: bool, file: File) -> anyhow::Result<()> {
     let bar = counter("octets written");
-    let out = File::create_new(&part)
-        .with_context(|| format!("making {name}; remove it where it is an old one"))?;
-    let mut out = Counted { out: io::BufWriter::new(out), bar: &bar };
+    let mut out = Counted { out: io::BufWriter::new(file), bar: &bar };
     if offline {
         offline::export(&remote.config, request, &mut out)?;
     } else {
@@ -289,35 +376,10 @@ fn export(remote: &Remote, request: QueueRequest, offline: bool, file: &Path) ->
         block_on(call::fetch(&socket, "queue/export", &request, &mut out))??;
     }
     out.flush()?;
-    let out = out
-        .out
-        .into_inner()
-        .map_err(|error| error.into_error())
-        .with_context(|| format!("writing {name}"))?;
-    out.sync_all().with_context(|| format!("syncing {name}"))?;
-    let totals = verify(&part).with_context(|| format!("checking {name}"))?;
-    std::fs::rename(&part, file).with_context(|| format!("renaming {name}"))?;
+    let file = out.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
     bar.finish_and_clear();
-    let Totals { copies, busy, damaged } = totals;
-    let told = json!({ "messages": copies, "busy": busy, "damaged": damaged, "file": file });
-    let mut words = |_: &Value| {
-        let mut lines = vec![format!("{copies} messages are in {}", file.display())];
-        if busy > 0 {
-            lines.push(format!("{busy} were being sent and are not in it: export again for them"));
-        }
-        if damaged > 0 {
-            lines.push(format!("{damaged} are damaged and not in it: see `barid queue ls --reason damaged`"));
-        }
-        if !keep {
-            let then = if offline { "" } else { "when they are imported: " };
-            lines.push(format!(
-                "they are held here; {then}`barid queue rm --reason exported` removes them, \
-                 `barid queue release --reason exported` sends them from here after all"
-            ));
-        }
-        lines.join("\n")
-    };
-    Ok(remote.print(&told, &mut words)?)
+    Ok(())
 }
 
 /// Counts what is written.
@@ -339,33 +401,40 @@ impl Write for Counted<'_> {
 }
 
 /// Reads a file to its end; gives what it says of itself.
-fn verify(file: &Path) -> anyhow::Result<Totals> {
+fn verify(file: &Path) -> anyhow::Result<(ArchiveId, Totals)> {
     let mut archive = Archive::open(io::BufReader::new(File::open(file)?))?;
     loop {
         match archive.next_entry()? {
-            Ok(entry) => archive.body(&entry, &mut |_| Ok(()))?,
-            Err(totals) => return Ok(totals),
+            Ok(_) => _ = archive.body(&mut |_| Ok(()))?,
+            Err(totals) => return Ok((archive.id(), totals)),
         }
     }
 }
 
-fn import(remote: &Remote, offline: bool, file: &Path) -> anyhow::Result<()> {
+fn import(remote: &Remote, (offline, again): (bool, bool), file: &Path) -> anyhow::Result<()> {
     // all of it is looked at before any of it is taken: half an import is hard to take back
     let name = file.display().to_string();
-    let totals = verify(file).with_context(|| name.clone())?;
+    let (_, totals) = verify(file).with_context(|| name.clone())?;
     let bar = counter(&format!("of {} messages imported", totals.copies));
     let input = io::BufReader::new(File::open(file).with_context(|| name)?);
     let imported = if offline {
-        json!({ "messages": offline::import(&remote.config, input, &mut |count| bar.set_position(count))? })
+        let mut progress = |count| bar.set_position(count);
+        let (messages, before) = offline::import(&remote.config, (input, again), &mut progress)?;
+        json!({ "messages": messages, "before": before })
     } else {
-        let socket = remote.socket()?;
-        let mut each = |row: Value| {
+        let (socket, mut each) = (remote.socket()?, |row: Value| {
             bar.set_position(number(&row, "imported"));
             Ok(())
-        };
-        block_on(call::upload(&socket, "queue/import", input, &mut each))??
+        });
+        let command = if again { "queue/import/again" } else { "queue/import" };
+        block_on(call::upload(&socket, command, input, &mut each))??
     };
     bar.finish_and_clear();
-    let mut words = |end: &Value| format!("{} messages were imported", number(end, "messages"));
+    let mut words = |end: &Value| match (number(end, "messages"), number(end, "before")) {
+        (messages, 0) => format!("{messages} messages were imported"),
+        (messages, before) => format!(
+            "{messages} messages were imported; {before} of this file had been before (--again takes them again)"
+        ),
+    };
     Ok(remote.print(&imported, &mut words)?)
 }

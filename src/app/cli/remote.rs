@@ -1,6 +1,6 @@
 //! What all commands share that speak to the relay that runs.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -48,13 +48,31 @@ impl Remote {
         Ok(answer)
     }
 
+    /// The same for a list, whose end is no row of it.
+    pub(super) fn list(
+        &self,
+        command: &str,
+        request: &impl Serialize,
+        row: &mut dyn FnMut(&Value) -> String,
+        end: &mut dyn FnMut(&Value) -> String,
+    ) -> anyhow::Result<()> {
+        let socket = self.socket()?;
+        let mut each = |value: Value| self.print(&value, row);
+        let answer = block_on(call::ask(&socket, command, request, &mut each))??;
+        if self.json { Ok(()) } else { Ok(self.print(&answer, end)?) }
+    }
+
+    /// What stands above a table.
+    pub(super) fn heading(&self, heading: &str) -> io::Result<()> {
+        if self.json { Ok(()) } else { writeln!(io::stdout(), "{heading}") }
+    }
+
     /// Prints a value in the one form or the other.
     pub(super) fn print(&self, value: &Value, text: &mut dyn FnMut(&Value) -> String) -> io::Result<()> {
         let line = if self.json { value.to_string() } else { text(value) };
         if line.is_empty() {
             return Ok(());
         }
-        // a reader that has seen enough (`| head`) ends the program quietly
         writeln!(io::stdout(), "{line}")
     }
 }
@@ -70,7 +88,7 @@ pub(super) fn block_on<T>(
 /// Which messages are meant; all that is named must hold.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Select {
-    /// A message's id; may be named more than once.
+    /// A message's id; may be named more than once. `-` reads ids from standard input, one a line.
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<String>,
     /// With recipients in this domain.
@@ -88,7 +106,7 @@ pub(super) struct Select {
     /// That arrived at least so long ago, such as 2h or 3d.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     older: Option<u64>,
-    /// Held for this reason: operator, exported, damaged.
+    /// Held for this reason, as `queue ls` shows it: operator, damaged, exported-...
     #[arg(long)]
     reason: Option<String>,
 }
@@ -105,17 +123,33 @@ impl Select {
         ids.is_empty() && older.is_none() && texts.iter().all(|text| text.is_none())
     }
 
-    pub(super) fn to_wire(&self) -> wire::Selection {
-        wire::Selection {
-            ids: self.ids.clone(),
+    pub(super) fn to_wire(&self) -> anyhow::Result<wire::Selection> {
+        let mut ids = Vec::new();
+        for id in &self.ids {
+            match id.as_str() {
+                "-" => ids.extend(ids_from(io::stdin().lock())?),
+                id => ids.push(id.to_owned()),
+            }
+        }
+        // nothing on standard input is not everything
+        if ids.is_empty() && !self.ids.is_empty() {
+            anyhow::bail!("standard input named no id");
+        }
+        Ok(wire::Selection {
+            ids,
             domain: self.domain.clone(),
             client: self.client.clone(),
             from: self.from.clone(),
             to: self.to.clone(),
             older_seconds: self.older,
             reason: self.reason.clone(),
-        }
+        })
     }
+}
+
+fn ids_from(input: impl BufRead) -> io::Result<Vec<String>> {
+    let lines: Vec<String> = input.lines().collect::<Result<_, _>>()?;
+    Ok(lines.iter().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
 }
 
 /// A text in a value, or a dash.

@@ -1,11 +1,9 @@
 //! The other end of the socket: how commands reach the relay that runs.
 
-use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http_body_util::channel::Channel;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -16,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::pieces::pieces;
 use super::wire::Line;
 
 /// An answer's line may be so long: a message with 100,000 recipients.
@@ -54,7 +53,7 @@ pub(in crate::app) async fn ask(
     each: &mut dyn FnMut(Value) -> io::Result<()>,
 ) -> Result<Value, CallError> {
     let body = serde_json::to_vec(request).map_err(cut_off)?;
-    let response = send(socket, command, Full::new(Bytes::from(body)).boxed()).await?;
+    let response = send(socket, command, whole(body)).await?;
     read_lines(response, each).await
 }
 
@@ -66,7 +65,7 @@ pub(in crate::app) async fn fetch(
     into: &mut dyn Write,
 ) -> Result<(), CallError> {
     let body = serde_json::to_vec(request).map_err(cut_off)?;
-    let mut response = send(socket, command, Full::new(Bytes::from(body)).boxed()).await?.into_body();
+    let mut response = send(socket, command, whole(body)).await?.into_body();
     while let Some(frame) = response.frame().await {
         if let Ok(piece) = frame.map_err(cut_off)?.into_data() {
             into.write_all(&piece)?;
@@ -82,26 +81,31 @@ pub(in crate::app) async fn upload(
     mut file: impl Read + Send + 'static,
     each: &mut dyn FnMut(Value) -> io::Result<()>,
 ) -> Result<Value, CallError> {
-    let (mut sender, channel) = Channel::<Bytes, Infallible>::new(PIECES_MAX);
+    let (sender, body) = pieces(PIECES_MAX);
     let feeding = tokio::spawn(async move {
         let mut piece = vec![0; PIECE_OCTETS];
         // a read of a local file is short; whoever listens no more has said why
         while let Ok(length @ 1..) = file.read(&mut piece) {
-            if sender.send_data(Bytes::copy_from_slice(&piece[..length])).await.is_err() {
+            if sender.send(Ok(Bytes::copy_from_slice(&piece[..length]))).await.is_err() {
                 break;
             }
         }
     });
-    let response = send(socket, command, channel.boxed()).await?;
+    let response = send(socket, command, body.boxed()).await?;
     let answer = read_lines(response, each).await;
     feeding.abort();
     answer
 }
 
+/// A body that is there already.
+fn whole(body: Vec<u8>) -> BoxBody<Bytes, io::Error> {
+    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed()
+}
+
 async fn send(
     socket: &Path,
     command: &str,
-    body: BoxBody<Bytes, Infallible>,
+    body: BoxBody<Bytes, io::Error>,
 ) -> Result<Response<Incoming>, CallError> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|error| CallError::NoServer(socket.to_owned(), error))?;

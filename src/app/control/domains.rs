@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::iso;
 use super::server::{Control, Out, Outcome};
 use super::wire::{DomainRequest, TraceRequest};
+use super::{iso, store_error};
 use crate::clock::Timestamp;
 use crate::mail::{Address, ClientName, Domain, ReversePath};
 use crate::net::Host;
 use crate::outbound::{self, Lift, Look, Looked, Operate, Remark, Way};
-use crate::queue::{self, Destination, Kind, Order, Rest, Target};
+use crate::queue::{self, Destination, Kind, Largest, Order, Rest, Target};
 
 /// Domains listed where nothing is said.
 const LISTED: u64 = 100;
+/// Domains listed at most.
+const LISTED_MAX: u64 = 100_000;
 /// Hosts that are spoken to in one trace.
 const PROBED_MAX: usize = 10;
 
@@ -24,28 +26,58 @@ fn domain(text: Option<&String>) -> Result<Domain, String> {
     Domain::parse(text).map_err(|error| format!("`{text}`: {error}"))
 }
 
-fn store(error: crate::store::StoreError) -> String {
-    format!("the store: {error}")
-}
-
 /// `domain ls`: those with the most mail.
 pub(super) async fn list(control: &Control, request: DomainRequest, out: &Out) -> Outcome {
-    let limit = usize::try_from(request.limit.unwrap_or(LISTED)).unwrap_or(usize::MAX);
-    let counts = control.deps.store.read(move |reader| queue::largest_domains(reader, limit)).await;
-    let (domains, all) = counts.map_err(store)?;
+    let (domains, all) = largest(control, request.limit.unwrap_or(LISTED)).await?;
     for (domain, messages) in &domains {
         let now = control.deps.clock.now();
         let (of, orders) = (domain.clone(), control.deps.orders.now());
         let due =
             control.deps.store.read(move |reader| queue::earliest_due(reader, &of, (&orders, now))).await;
         let stopped = control.deps.orders.now().stopping(domain, now).map(kind_of);
-        let due = due.map_err(store)?.and_then(iso);
+        let due = due.map_err(store_error)?.and_then(iso);
         out.row(
             &json!({ "domain": domain.as_str(), "messages": messages, "next_due": due, "stopped": stopped }),
         )
         .await?;
     }
     Ok(json!({ "listed": domains.len(), "domains": all }))
+}
+
+/// The domains with the most mail, and how many there are.
+pub(super) async fn largest(control: &Control, limit: u64) -> Result<(Vec<(Domain, u64)>, u64), String> {
+    let mut largest = Largest::new(usize::try_from(limit.min(LISTED_MAX)).unwrap_or_default());
+    let mut goes_on = true;
+    while goes_on {
+        let read = control.deps.store.read(move |reader| {
+            let goes_on = largest.piece(reader)?;
+            Ok((largest, goes_on))
+        });
+        (largest, goes_on) = read.await.map_err(store_error)?;
+    }
+    Ok(largest.finish())
+}
+
+/// What operators ordered to be stopped, as far as it is meant.
+pub(super) fn orders(control: &Control, is_meant: impl Fn(&Target) -> bool) -> Vec<Value> {
+    let now = control.deps.clock.now();
+    let set = control.deps.orders.now();
+    let stops = set.iter().filter(|order| {
+        now < order.until && matches!(order.kind, Kind::Suspend | Kind::Hold) && is_meant(&order.target)
+    });
+    let told = |order: &Order| {
+        let (domain, client) = match &order.target {
+            Target::Everything => (None, None),
+            Target::Domain(domain) => (Some(domain.as_str()), None),
+            Target::Client(client) => (None, Some(client.as_str())),
+        };
+        let until = (order.until != Timestamp::MAX).then(|| iso(order.until)).flatten();
+        json!({
+            "order": kind_of(order), "of": name(&order.target), "domain": domain, "client": client,
+            "since": iso(order.since), "until": until,
+        })
+    };
+    stops.map(told).collect()
 }
 
 fn kind_of(order: &Order) -> &'static str {
@@ -98,7 +130,7 @@ async fn know(control: &Control, domain: &Domain) -> Result<Known, String> {
         }
         Ok((rests, queue::count_of_domain(reader, &of)?))
     });
-    let (rests, messages) = read.await.map_err(store)?;
+    let (rests, messages) = read.await.map_err(store_error)?;
     Ok(Known { way, looked, rests, messages })
 }
 
@@ -108,23 +140,21 @@ pub(super) async fn what_stops(
     domain: &Domain,
     client: Option<&ClientName>,
 ) -> Result<Vec<String>, String> {
-    let (now, orders) = (control.deps.clock.now(), control.deps.orders.now());
-    let mut why = Vec::new();
-    let targets = [
-        Some((Target::Everything, "all mail".to_owned())),
-        Some((Target::Domain(domain.clone()), format!("mail for {domain}"))),
-        client.map(|client| (Target::Client(client.clone()), format!("mail of client {client}"))),
-    ];
-    for (target, name) in targets.into_iter().flatten() {
-        let mut stops = orders.iter().filter(|order| {
-            order.target == target && now < order.until && matches!(order.kind, Kind::Suspend | Kind::Hold)
-        });
-        why.extend(stops.next().map(|order| {
-            let until = if order.until == Timestamp::MAX { None } else { iso(order.until) };
-            let until = until.map_or(String::new(), |until| format!(" until {until}"));
-            format!("an operator's order: {name} is {}{until}", kind_of(order))
-        }));
-    }
+    let now = control.deps.clock.now();
+    let is_meant = |target: &Target| match target {
+        Target::Everything => true,
+        Target::Domain(meant) => meant == domain,
+        Target::Client(meant) => client == Some(meant),
+    };
+    let text = |order: &Value, key: &str| order[key].as_str().map(str::to_owned);
+    let mut why: Vec<String> = orders(control, is_meant)
+        .iter()
+        .map(|order| {
+            let until = text(order, "until").map_or(String::new(), |until| format!(" until {until}"));
+            let (of, what) = (text(order, "of"), text(order, "order"));
+            format!("an operator's order: {} is {}{until}", of.unwrap_or_default(), what.unwrap_or_default())
+        })
+        .collect();
     let known = know(control, domain).await?;
     if let Err(error) = &known.way {
         why.push(format!("no way to {domain}: {error}"));
@@ -145,19 +175,11 @@ pub(super) async fn show(control: &Control, request: DomainRequest) -> Outcome {
     let domain = domain(request.domain.as_ref())?;
     let known = know(control, &domain).await?;
     let (now, orders) = (control.deps.clock.now(), control.deps.orders.now());
-    let given: Vec<Value> = orders
-        .iter()
-        .filter(|order| now < order.until)
-        .filter(|order| match &order.target {
-            Target::Everything => true,
-            Target::Domain(meant) => *meant == domain,
-            Target::Client(_) => false,
-        })
-        .map(|order| {
-            let until = (order.until != Timestamp::MAX).then(|| iso(order.until)).flatten();
-            json!({ "order": kind_of(order), "since": iso(order.since), "until": until })
-        })
-        .collect();
+    let given = self::orders(control, |target| match target {
+        Target::Everything => true,
+        Target::Domain(meant) => *meant == domain,
+        Target::Client(_) => false,
+    });
     let of = domain.clone();
     let due = control.deps.store.read(move |reader| queue::earliest_due(reader, &of, (&orders, now))).await;
     let site = known.way.as_ref().ok().map(|way| way.site.as_str().to_owned());
@@ -171,7 +193,7 @@ pub(super) async fn show(control: &Control, request: DomainRequest) -> Outcome {
     Ok(json!({
         "domain": domain.as_str(),
         "messages": known.messages,
-        "next_due": due.map_err(store)?.and_then(iso),
+        "next_due": due.map_err(store_error)?.and_then(iso),
         "doing": look.map_or("nothing is due", |look| look.doing),
         "blocked": look.and_then(|look| look.blocked).map(|(until, why)| {
             json!({ "until": iso(until), "why": why })
@@ -195,16 +217,14 @@ pub(super) async fn order(
     until: Option<Timestamp>,
     dry_run: bool,
 ) -> Result<String, String> {
-    let told = format!(
-        "{} is {}",
-        name(&target),
-        match kind {
-            Kind::Suspend => "suspended",
-            Kind::Hold => "held, and what arrives is too",
-            Kind::Flush => "tried at once",
-            Kind::Spare => "spared",
-        }
-    );
+    let is = if dry_run { "would be" } else { "is" };
+    let what = match kind {
+        Kind::Suspend => "suspended",
+        Kind::Hold => "held, and what arrives too",
+        Kind::Flush => "tried at once",
+        Kind::Spare => "spared",
+    };
+    let told = format!("{} {is} {what}", name(&target));
     if !dry_run {
         let given = Operate(Order::new(kind, target, control.deps.clock.now(), until));
         let given = control.manager.send(given).await.map_err(|_| "nobody sends any more".to_owned())?;
@@ -220,7 +240,7 @@ pub(super) async fn lift(
     target: Target,
     dry_run: bool,
 ) -> Result<Option<String>, String> {
-    let told = format!("{} is let go", name(&target));
+    let told = format!("{} {} let go", name(&target), if dry_run { "would be" } else { "is" });
     let there_is = || {
         let orders = control.deps.orders.now();
         orders.iter().any(|order| order.kind == kind && order.target == target)
@@ -258,8 +278,9 @@ pub(super) async fn resume(control: &Control, request: DomainRequest) -> Outcome
     for kind in [Kind::Suspend, Kind::Hold] {
         lifted |= lift(control, kind, target.clone(), false).await?.is_some();
     }
+    let still = orders(control, |other| *other == Target::Everything);
     let told = order(control, Kind::Flush, target, None, false).await?;
-    Ok(json!({ "order": told, "was_stopped": lifted }))
+    Ok(json!({ "order": told, "was_stopped": lifted, "still_stopped_by": still }))
 }
 
 /// The addresses of a way, in the order in which they are tried.

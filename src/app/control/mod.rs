@@ -8,6 +8,7 @@
 pub(super) mod call;
 mod domains;
 pub(super) mod export;
+mod pieces;
 mod queue;
 mod record;
 mod server;
@@ -15,12 +16,18 @@ mod stats;
 pub(super) mod wire;
 
 pub(super) use queue::filter;
+pub(super) use record::RecordBook;
 pub(super) use server::{Control, start};
 
 use crate::clock::Timestamp;
 
 /// The socket, in the data directory.
 pub(super) const SOCKET: &str = "admin.sock";
+
+/// A failure of the store, in words.
+fn store_error(error: crate::store::StoreError) -> String {
+    format!("the store: {error}")
+}
 
 /// A time as people and programs read it (RFC 3339), in UTC; nothing for one that never comes.
 pub(super) fn iso(at: Timestamp) -> Option<String> {

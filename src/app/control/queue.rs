@@ -1,25 +1,26 @@
 //! What operators ask of single copies and of all of somebody's.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::domains::{lift, order, what_stops};
-use super::iso;
-use super::server::{Control, Out, Outcome, parse};
+use super::domains::{lift, order, orders, what_stops};
+use super::server::{Control, Gone, Out, Outcome, parse};
 use super::wire::{QueueRequest, Selection};
+use super::{iso, store_error};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{ClientName, Domain, MessageId};
-use crate::outbound;
-use crate::queue::{self, Filter, Kind, Lease, Queued, Target, Walk};
-use crate::store::{Batch, BodyReader, StoreError};
+use crate::outbound::{self, Remark};
+use crate::queue::{self, Filter, Kind, Lease, LeasedPiece, Queued, Target, Walk, WalkOrder};
+use crate::store::{Batch, BodyReader, Haste};
 
 /// Rows read at a time: others have the reader in between.
 const PIECE_ROWS: usize = 256;
 /// Octets of a body sent at a time.
 const PIECE_OCTETS: usize = 256 << 10;
+/// Envelopes are rewritten together up to about this size.
+const BATCH_OCTETS: usize = 4 << 20;
 /// Why a copy is held that an operator took out of the line.
 const BY_OPERATOR: &str = "operator";
 /// What a sender reads where an operator gives no text.
@@ -38,10 +39,6 @@ pub(super) enum Act {
     Remove,
     /// Given up, and the sender told.
     Bounce,
-}
-
-fn told(error: &StoreError) -> String {
-    format!("the store: {error}")
 }
 
 /// Reads a selection.
@@ -71,14 +68,16 @@ pub(in crate::app) fn filter(select: &Selection, clock: &Clock) -> Result<Filter
 
 /// One copy, in words for programs.
 fn row(control: &Control, copy: &Queued) -> Value {
-    let envelope = &copy.envelope;
-    let is_sent = control.deps.leases.holds(envelope.id);
+    let (deps, envelope) = (&control.deps, &copy.envelope);
+    let (now, orders) = (deps.clock.now(), deps.orders.now());
+    let is_stopped = copy.domain().is_some_and(|domain| orders.stops(domain, &envelope.client, now));
     let state = match copy.held() {
-        _ if is_sent => "sending",
         Some(_) => "held",
+        None if deps.leases.holds(envelope.id) => "sending",
+        None if is_stopped => "stopped",
         None => "waiting",
     };
-    let to: Vec<String> = envelope.recipients.iter().map(|to| to.address.to_string()).collect();
+    let last = remarks(control, copy).into_iter().find(|remark| remark.id == Some(envelope.id));
     json!({
         "id": envelope.id.to_string(),
         "state": state,
@@ -86,30 +85,45 @@ fn row(control: &Control, copy: &Queued) -> Value {
         "client": envelope.client.as_str(),
         "class": envelope.class.as_str(),
         "from": envelope.reverse_path.to_string(),
-        "to": to,
+        "to": recipients(copy),
         "size": envelope.size_octets,
         "arrived": iso(envelope.arrived),
         "due": iso(copy.due),
         "expires": iso(copy.expires),
         "attempts": envelope.attempts,
         "tried": (envelope.attempts > 0).then(|| iso(envelope.tried)),
+        "last_reply": last.map(|remark| remark.reply.to_string()),
     })
 }
 
-async fn begin(control: &Control, filter: Filter) -> Result<Walk, String> {
-    control.deps.store.read(move |reader| Walk::new(reader, filter)).await.map_err(|error| told(&error))
+fn recipients(copy: &Queued) -> Vec<String> {
+    copy.envelope.recipients.iter().map(|to| to.address.to_string()).collect()
+}
+
+/// What was said last of mail for the same domain.
+fn remarks(control: &Control, copy: &Queued) -> Vec<Remark> {
+    copy.domain().map_or(Vec::new(), |domain| control.deps.recent.of(domain.as_str()))
+}
+
+async fn begin(control: &Control, filter: Filter, order: WalkOrder) -> Result<Walk, String> {
+    let begun = control.deps.store.read(move |reader| Walk::new(reader, filter, order)).await;
+    begun.map_err(store_error)
+}
+
+async fn look_on(control: &Control, mut walk: Walk) -> Result<(Walk, Vec<Queued>), String> {
+    let read = control.deps.store.read(move |reader| {
+        let found = walk.piece(reader, PIECE_ROWS)?;
+        Ok((walk, found))
+    });
+    read.await.map_err(store_error)
 }
 
 /// `queue ls`.
 pub(super) async fn list(control: &Control, request: QueueRequest, out: &Out) -> Outcome {
-    let mut walk = begin(control, filter(&request.select, &control.deps.clock)?).await?;
+    let mut walk = begin(control, filter(&request.select, &control.deps.clock)?, WalkOrder::Any).await?;
     let (limit, mut listed) = (request.limit.unwrap_or(u64::MAX), 0);
     while !walk.is_over() {
-        let read = control.deps.store.read(move |reader| {
-            let found = walk.piece(reader, PIECE_ROWS)?;
-            Ok((walk, found))
-        });
-        let (next, found) = read.await.map_err(|error| told(&error))?;
+        let (next, found) = look_on(control, walk).await?;
         walk = next;
         for copy in &found {
             if listed == limit {
@@ -128,34 +142,32 @@ async fn one(control: &Control, request: &QueueRequest) -> Result<Queued, String
         return Err("name one id; `barid queue ls` shows them".into());
     };
     let found = control.deps.store.read(move |reader| queue::find(reader, id)).await;
-    found.map_err(|error| told(&error))?.ok_or_else(|| format!("no message {id} is in the queue (any more)"))
+    found.map_err(store_error)?.ok_or_else(|| format!("no message {id} is in the queue (any more)"))
 }
 
 /// `queue show`.
 pub(super) async fn show(control: &Control, request: QueueRequest) -> Outcome {
     let copy = one(control, &request).await?;
-    let mut shown = row(control, &copy);
+    let (mut shown, id, deps) = (row(control, &copy), copy.envelope.id, &control.deps);
     let Some(domain) = copy.domain() else { return Ok(shown) };
-    let remarks = control.deps.recent.of(domain.as_str());
-    let last = remarks.iter().find(|remark| remark.id == Some(copy.envelope.id)).or(remarks.first());
+    let remarks = remarks(control, &copy);
+    let last = remarks.iter().find(|remark| remark.id == Some(id)).or(remarks.first());
     let last = last.map(|remark| {
         json!({
             "at": iso(remark.at),
-            "of_this_message": remark.id == Some(copy.envelope.id),
+            "of_this_message": remark.id == Some(id),
             "host": remark.host,
             "reply": remark.reply.to_string(),
         })
     });
-    let why = if copy.held().is_some() || control.deps.leases.holds(copy.envelope.id) {
-        Vec::new()
-    } else {
-        let mut why = what_stops(control, domain, Some(&copy.envelope.client)).await?;
-        if copy.due > control.deps.clock.now() {
+    let mut why = Vec::new();
+    if copy.held().is_none() && !deps.leases.holds(id) {
+        why = what_stops(control, domain, Some(&copy.envelope.client)).await?;
+        if copy.due > deps.clock.now() {
             let after = if copy.envelope.attempts > 0 { "its next try after a deferral" } else { "its time" };
             why.push(format!("it waits for {after}"));
         }
-        why
-    };
+    }
     if let Some(object) = shown.as_object_mut() {
         object.insert("waits_for".into(), json!(why));
         object.insert("last_reply".into(), json!(last));
@@ -163,40 +175,27 @@ pub(super) async fn show(control: &Control, request: QueueRequest) -> Outcome {
     Ok(shown)
 }
 
-/// `queue show --content`: the message as it will be sent.
-pub(super) async fn content(control: Arc<Control>, request: Bytes, out: Arc<Out>) -> Outcome {
-    let copy = one(&control, &parse(&request)?).await?;
-    let key = copy.body_key();
-    let body = control.deps.store.read(move |reader| {
-        let row = reader.get(&key)?;
-        row.map_or(Ok(None), |row| reader.body(&key, &row))
-    });
-    let mut body = body.await.map_err(|error| told(&error))?.ok_or("its body is missing")?;
-    while let Some(piece) = next_piece(&mut body).await? {
-        out.octets(&piece).await?;
-    }
-    Ok(Value::Null)
+/// The message of `queue show --content`, as it will be sent.
+pub(super) async fn content(control: &Control, request: &Bytes) -> Result<BodyReader, String> {
+    let copy = one(control, &parse(request)?).await?;
+    control.deps.store.read(move |reader| queue::body(reader, &copy)).await.map_err(store_error)
 }
 
-/// The next octets of a body; nothing at its end.
-pub(super) async fn next_piece(body: &mut BodyReader) -> Result<Option<Bytes>, String> {
-    match body {
-        BodyReader::Octets(octets) => {
-            let piece = octets.split_to(octets.len().min(PIECE_OCTETS));
-            Ok((!piece.is_empty()).then_some(piece))
-        }
-        BodyReader::File(file) => {
-            let mut reading = file.clone();
-            let read = tokio::task::spawn_blocking(move || {
-                let piece = reading.read(PIECE_OCTETS);
-                (reading, piece)
-            });
-            let (after, piece) = read.await.map_err(|error| error.to_string())?;
-            *file = after;
-            let piece = piece.map_err(|error| told(&error))?;
-            Ok((!piece.is_empty()).then_some(piece))
-        }
+/// Sends it.
+pub(super) async fn send_content(mut body: BodyReader, out: &Out) -> Result<(), String> {
+    while let Some(piece) = body.next_piece(PIECE_OCTETS).await.map_err(store_error)? {
+        out.octets(&piece).await?;
     }
+    Ok(())
+}
+
+/// `queue orders`: what operators ordered for whole domains, clients or everything.
+pub(super) async fn list_orders(control: &Control, out: &Out) -> Outcome {
+    let orders = orders(control, |_| true);
+    for order in &orders {
+        out.row(order).await?;
+    }
+    Ok(json!({ "listed": orders.len() }))
 }
 
 /// How many copies something was done with.
@@ -205,114 +204,211 @@ struct Tally {
     done: u64,
     /// Those that are being tried now.
     busy: u64,
+    /// Those that do not read.
+    damaged: u64,
     /// Those with which it makes no sense: held ones that are flushed, and the like.
     passed_over: u64,
 }
 
+impl Tally {
+    fn tell(&self, dry_run: bool) -> Value {
+        let Tally { done, busy, damaged, passed_over } = self;
+        json!({
+            "messages": done, "busy": busy, "damaged": damaged, "passed_over": passed_over, "dry_run": dry_run,
+        })
+    }
+}
+
 /// Does something with all that is meant: by one row for a whole domain or client, else with each copy.
-pub(super) async fn act(control: &Control, act: Act, request: QueueRequest, out: &Out) -> Outcome {
+pub(super) async fn act(
+    control: &Control,
+    act: Act,
+    (request, number): (QueueRequest, Option<u64>),
+    out: &Out,
+) -> Outcome {
     let mut filter = filter(&request.select, &control.deps.clock)?;
+    let is_whole = filter.is_whole_lines() && !matches!(act, Act::Remove | Act::Bounce);
     let ordered =
-        if filter.is_whole_lines() { whole(control, act, &filter, request.dry_run).await? } else { None };
-    if let (Some(ordered), false) = (&ordered, act == Act::Release) {
-        return Ok(json!({ "order": ordered }));
+        if is_whole { by_order(control, act, &filter, request.dry_run).await? } else { Value::Null };
+    if is_whole && act != Act::Release {
+        return Ok(ordered);
     }
     if act == Act::Release && filter.reason.is_none() && filter.ids.is_empty() {
         // what is held for other reasons is let go by name only
         filter.reason = Some(BY_OPERATOR.into());
     }
-    let mut tally = Tally::default();
-    let mut walk = begin(control, filter).await?;
-    while !walk.is_over() {
-        let leases = control.deps.leases.clone();
-        let read = control.deps.store.read(move |reader| {
-            let found = walk.lease_piece(reader, &leases, PIECE_ROWS)?;
-            Ok((walk, found))
-        });
-        let (next, (found, busy)) = read.await.map_err(|error| told(&error))?;
-        walk = next;
-        tally.busy += busy.len() as u64;
-        for id in busy {
-            out.row(&json!({ "id": id.to_string(), "busy": true })).await?;
-        }
-        let (meant, senseless): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|(copy, _)| makes_sense(act, copy));
-        tally.passed_over += senseless.len() as u64;
-        drop(senseless);
-        for (copy, _) in &meant {
-            out.row(&row_of_act(copy)).await?;
-        }
-        tally.done += meant.len() as u64;
-        if !request.dry_run {
-            carry_out(control, act, meant, request.text.as_deref()).await?;
-        }
-        out.flush().await?;
+    let told = if request.dry_run {
+        name_each(control, act, filter, out).await?
+    } else {
+        let mut tally = Tally::default();
+        let acted = each(control, (act, number), filter, (&request, &mut tally), out).await;
+        let told = tally.tell(false);
+        acted.map_err(|why| format!("{why}; before: {told}"))?;
+        told
+    };
+    Ok(merge(told, ordered))
+}
+
+fn merge(mut told: Value, more: Value) -> Value {
+    if let (Some(told), Value::Object(more)) = (told.as_object_mut(), more) {
+        told.extend(more);
     }
-    let Tally { done, busy, passed_over } = tally;
-    Ok(json!({
-        "order": ordered, "messages": done, "busy": busy, "passed_over": passed_over, "dry_run": request.dry_run,
-    }))
+    told
 }
 
-fn row_of_act(copy: &Queued) -> Value {
-    let to: Vec<String> = copy.envelope.recipients.iter().map(|to| to.address.to_string()).collect();
-    json!({ "id": copy.envelope.id.to_string(), "from": copy.envelope.reverse_path.to_string(), "to": to })
-}
-
-fn makes_sense(act: Act, copy: &Queued) -> bool {
-    match act {
-        Act::Flush | Act::Hold => copy.held().is_none(),
-        Act::Release => copy.held().is_some(),
-        Act::Remove | Act::Bounce => true,
-    }
-}
-
-/// What one row can say of a domain, a client or everything, that is said by one row.
-async fn whole(
-    control: &Control,
-    act: Act,
-    filter: &Filter,
-    dry_run: bool,
-) -> Result<Option<String>, String> {
+/// A row says it for all copies, and for those that come.
+async fn by_order(control: &Control, act: Act, filter: &Filter, dry_run: bool) -> Outcome {
     let target = match (&filter.domain, &filter.client) {
         (Some(domain), _) => Target::Domain(domain.clone()),
         (None, Some(client)) => Target::Client(client.clone()),
         (None, None) => Target::Everything,
     };
+    let told = match act {
+        Act::Flush => Some(order(control, Kind::Flush, target.clone(), None, dry_run).await?),
+        Act::Hold => Some(order(control, Kind::Hold, target.clone(), None, dry_run).await?),
+        _ => lift(control, Kind::Hold, target.clone(), dry_run).await?,
+    };
+    // who is let go, or is to be tried, may be stopped by other orders
+    let meant = |of: &Target| match (&target, of) {
+        (_, Target::Everything) | (Target::Everything, _) => true,
+        (Target::Domain(_), Target::Client(_)) => true,
+        (meant, of) => meant == of,
+    };
+    let still = if act == Act::Hold { Vec::new() } else { orders(control, meant) };
+    Ok(json!({ "order": told, "dry_run": dry_run, "still_stopped_by": still }))
+}
+
+/// A dry run: names what is meant, and touches nothing.
+async fn name_each(control: &Control, act: Act, filter: Filter, out: &Out) -> Outcome {
+    let mut tally = Tally::default();
+    let mut walk = begin(control, filter.clone(), WalkOrder::Steady).await?;
+    while !walk.is_over() {
+        let (next, found) = look_on(control, walk).await?;
+        walk = next;
+        for copy in found.iter().filter(|copy| filter.means(copy)) {
+            if !makes_sense(act, copy, control.deps.clock.now()) {
+                tally.passed_over += 1;
+                continue;
+            }
+            let is_busy = control.deps.leases.holds(copy.envelope.id);
+            *(if is_busy { &mut tally.busy } else { &mut tally.done }) += 1;
+            out.row(&row_of_act(copy, is_busy)).await?;
+        }
+        out.flush().await?;
+    }
+    Ok(tally.tell(true))
+}
+
+/// Copy by copy, under their leases; these end before anybody is told.
+async fn each(
+    control: &Control,
+    (act, number): (Act, Option<u64>),
+    filter: Filter,
+    (request, tally): (&QueueRequest, &mut Tally),
+    out: &Out,
+) -> Result<(), String> {
+    let began = control.deps.clock.now();
+    let mut walk = begin(control, filter, WalkOrder::Steady).await?;
+    while !walk.is_over() {
+        control.go_on()?;
+        let leases = control.deps.leases.clone();
+        let read = control.deps.store.read(move |reader| {
+            let piece = walk.lease_piece(reader, &leases, PIECE_ROWS)?;
+            Ok((walk, piece))
+        });
+        let (next, LeasedPiece { found, busy, damaged }) = read.await.map_err(store_error)?;
+        walk = next;
+        let (meant, senseless): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(copy, _)| makes_sense(act, copy, began));
+        tally.busy += busy.len() as u64;
+        tally.damaged += damaged.len() as u64;
+        tally.passed_over += senseless.len() as u64;
+        drop(senseless);
+        let rows: Vec<Value> = meant.iter().map(|(copy, _)| row_of_act(copy, false)).collect();
+        carry_out(control, (act, number), meant, (request.text.as_deref(), tally)).await?;
+        tell(rows, busy, out).await?;
+    }
+    Ok(())
+}
+
+async fn tell(rows: Vec<Value>, busy: Vec<MessageId>, out: &Out) -> Result<(), Gone> {
+    for row in &rows {
+        out.row(row).await?;
+    }
+    for id in busy {
+        out.row(&json!({ "id": id.to_string(), "busy": true })).await?;
+    }
+    out.flush().await
+}
+
+fn row_of_act(copy: &Queued, is_busy: bool) -> Value {
+    json!({
+        "id": copy.envelope.id.to_string(), "from": copy.envelope.reverse_path.to_string(),
+        "to": recipients(copy), "busy": is_busy,
+    })
+}
+
+/// What is due already need not be flushed one by one: it waits for something else.
+fn makes_sense(act: Act, copy: &Queued, began: Timestamp) -> bool {
     match act {
-        Act::Flush => order(control, Kind::Flush, target, None, dry_run).await.map(Some),
-        Act::Hold => order(control, Kind::Hold, target, None, dry_run).await.map(Some),
-        Act::Release => lift(control, Kind::Hold, target, dry_run).await,
-        Act::Remove | Act::Bounce => Ok(None),
+        Act::Flush => copy.held().is_none() && copy.due > began,
+        Act::Hold => copy.held().is_none(),
+        Act::Release => copy.held().is_some(),
+        Act::Remove | Act::Bounce => true,
     }
 }
 
 /// The leases end when it is durable.
 async fn carry_out(
     control: &Control,
-    act: Act,
+    (act, number): (Act, Option<u64>),
     copies: Vec<(Queued, Lease)>,
-    text: Option<&str>,
+    (text, tally): (Option<&str>, &mut Tally),
 ) -> Result<(), String> {
-    let (deps, now) = (&control.deps, control.deps.clock.now());
-    if act == Act::Bounce {
-        for (copy, lease) in copies {
-            let given_up = outbound::give_up(deps, copy, lease, text.unwrap_or(GIVEN_UP)).await;
-            given_up.map_err(|error| told(&error))?;
+    let mut copies = copies.into_iter().peekable();
+    while copies.peek().is_some() {
+        let (mut batch, mut in_batch) = (Batch::new(), Vec::new());
+        while batch.weight_octets() < BATCH_OCTETS
+            && let Some((copy, lease)) = copies.next()
+        {
+            tracing::info!(event = act.as_str(), id = %copy.envelope.id, number);
+            if act == Act::Bounce {
+                let given_up = outbound::give_up(&control.deps, copy, lease, text.unwrap_or(GIVEN_UP)).await;
+                given_up.map_err(store_error)?;
+                tally.done += 1;
+                continue;
+            }
+            write(&mut batch, act, &copy, control.deps.clock.now());
+            in_batch.push(lease);
         }
-        return Ok(());
-    }
-    let mut batch = Batch::new();
-    for (copy, _) in &copies {
-        match act {
-            Act::Flush => queue::reschedule(&mut batch, copy, copy.envelope.clone(), now),
-            Act::Hold => queue::hold(&mut batch, copy, BY_OPERATOR, now),
-            Act::Release => queue::release(&mut batch, copy, now),
-            Act::Remove | Act::Bounce => queue::remove(&mut batch, copy),
+        if !batch.is_empty() {
+            // what makes room is written though the disk be full
+            let haste = if act == Act::Remove { Haste::Soon } else { Haste::Now };
+            control.deps.store.commit_with(batch, haste).await.map_err(store_error)?;
+            tally.done += in_batch.len() as u64;
         }
-    }
-    if !batch.is_empty() {
-        deps.store.commit(batch).await.map_err(|error| told(&error))?;
     }
     Ok(())
+}
+
+fn write(batch: &mut Batch, act: Act, copy: &Queued, now: Timestamp) {
+    match act {
+        Act::Flush => queue::reschedule(batch, copy, copy.envelope.clone(), now),
+        Act::Hold => queue::hold(batch, copy, BY_OPERATOR, now),
+        Act::Release => queue::release(batch, copy, now),
+        Act::Remove | Act::Bounce => queue::remove(batch, copy),
+    }
+}
+
+impl Act {
+    /// In the log.
+    fn as_str(self) -> &'static str {
+        match self {
+            Act::Flush => "flushed",
+            Act::Hold => "held",
+            Act::Release => "released",
+            Act::Remove => "removed",
+            Act::Bounce => "given_up",
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The socket itself: who is heard, and which request is whose.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,20 +15,23 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::serve::IncomingStream;
 use bytes::{Bytes, BytesMut};
-use http_body_util::channel::{Channel, Sender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::record::{Operator, Record};
+use super::pieces::pieces;
+use super::record::{Operator, RecordBook};
 use super::wire::Line;
 use super::{SOCKET, domains, export, queue, stats};
 use crate::outbound::{Deps, Outbound};
 
 /// Pieces of an answer that wait for a slow reader.
 const PIECES_MAX: usize = 4;
+/// Commands that wait to be heard.
+const BACKLOG: i32 = 16;
 /// Lines go out together up to this size.
 const PIECE_OCTETS: usize = 16 << 10;
 
@@ -40,16 +43,25 @@ pub(in crate::app) struct Control {
     pub(in crate::app) manager: Addr<Outbound>,
     /// All metrics.
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
-    /// Where the record of what operators did is kept.
-    pub(in crate::app) data_dir: PathBuf,
+    /// What operators did.
+    pub(in crate::app) record: RecordBook,
+    /// Turns true when the relay stops.
+    pub(in crate::app) stop: watch::Receiver<bool>,
+}
+
+impl Control {
+    /// Whether the relay stops: what takes long ends between two pieces.
+    pub(super) fn go_on(&self) -> Result<(), String> {
+        if *self.stop.borrow() { Err("the relay is stopping".into()) } else { Ok(()) }
+    }
 }
 
 /// How a request ends: with what there is to tell, or with what went wrong, in words.
 pub(super) type Outcome = Result<Value, String>;
 
 /// Listens in the data directory; serves until `stop` turns true.
-pub(in crate::app) fn start(control: Control, mut stop: watch::Receiver<bool>) -> anyhow::Result<PathBuf> {
-    let path = control.data_dir.join(SOCKET);
+pub(in crate::app) fn start(control: Control, data_dir: &Path) -> anyhow::Result<PathBuf> {
+    let (path, mut stop) = (data_dir.join(SOCKET), control.stop.clone());
     let listener = bind(&path).with_context(|| format!("listening on {}", path.display()))?;
     let router = Router::new()
         .route("/v1/{*command}", post(answer))
@@ -69,27 +81,25 @@ pub(in crate::app) fn start(control: Control, mut stop: watch::Receiver<bool>) -
 
 /// Only the owner of the data directory, and root, may speak to it. What lies there from a process that was
 /// killed is no socket any more: the store's lock says that there is no other process.
-fn bind(path: &Path) -> std::io::Result<UnixListener> {
+fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // nobody but us may enter between the two
-    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
-    rustix::process::umask(mask);
-    let listener = listener?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // before it has a name: nobody may enter in between
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Operator {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
         // who is gone already is nobody
-        stream
-            .io()
-            .peer_cred()
-            .map_or(Operator::default(), |peer| Operator { uid: peer.uid(), pid: peer.pid() })
+        let peer = stream.io().peer_cred().ok();
+        Operator { uid: peer.map(|peer| peer.uid()), pid: peer.and_then(|peer| peer.pid()) }
     }
 }
 
@@ -99,12 +109,11 @@ async fn answer(
     UrlPath(command): UrlPath<String>,
     body: Body,
 ) -> Response {
-    if command == "queue/import" {
+    if let "queue/import" | "queue/import/again" = command.as_str() {
         return lines(move |out| async move {
-            let record =
-                Record::begin((&control.data_dir, &control.deps.clock), operator, &command, &Value::Null)
-                    .await?;
-            record.end(export::import(&control, body, &out).await).await
+            let record = control.record.begin(operator, &command, &Value::Null).await?;
+            let is_again = command.ends_with("again");
+            record.end(export::import(&control, is_again, body, &out).await).await
         });
     }
     let request = match axum::body::to_bytes(body, REQUEST_MAX_OCTETS).await {
@@ -112,12 +121,13 @@ async fn answer(
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     match command.as_str() {
-        "queue/content" => octets(|out| queue::content(control, request, out)),
+        "queue/content" => match queue::content(&control, &request).await {
+            Ok(body) => octets(|out| async move { queue::send_content(body, &out).await }),
+            Err(why) => (StatusCode::NOT_FOUND, why).into_response(),
+        },
         "queue/export" => octets(move |out| async move {
             let told = serde_json::from_slice(&request).unwrap_or_default();
-            let record =
-                Record::begin((&control.data_dir, &control.deps.clock), operator, &command, &told).await?;
-            record.end(export::export(&control, &request, &out).await).await
+            export::export(&control, (operator, &told), &request, &out).await
         }),
         _ => lines(move |out| async move { dispatch(&control, operator, &command, &request, &out).await }),
     }
@@ -135,6 +145,7 @@ async fn dispatch(
 ) -> Outcome {
     match command {
         "queue/ls" => queue::list(control, parse(request)?, out).await,
+        "queue/orders" => queue::list_orders(control, out).await,
         "queue/show" => queue::show(control, parse(request)?).await,
         "domain/ls" => domains::list(control, parse(request)?, out).await,
         "domain/show" => domains::show(control, parse(request)?).await,
@@ -144,23 +155,31 @@ async fn dispatch(
             let told = parse::<Value>(request)?;
             let is_dry = told.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
             if is_dry {
-                return change(control, command, request, out).await;
+                return change(control, (command, None), request, out).await;
             }
-            let record =
-                Record::begin((&control.data_dir, &control.deps.clock), operator, command, &told).await?;
-            record.end(change(control, command, request, out).await).await
+            let record = control.record.begin(operator, command, &told).await?;
+            let number = Some(record.number());
+            // a stop waits for it, and it looks whether there is one
+            let _under_way = control.deps.work.begin("operator's command");
+            record.end(change(control, (command, number), request, out).await).await
         }
     }
 }
 
 /// What changes something, and is recorded.
-async fn change(control: &Control, command: &str, request: &Bytes, out: &Out) -> Outcome {
+async fn change(
+    control: &Control,
+    (command, number): (&str, Option<u64>),
+    request: &Bytes,
+    out: &Out,
+) -> Outcome {
+    let act = async |act| queue::act(control, act, (parse(request)?, number), out).await;
     match command {
-        "queue/flush" => queue::act(control, queue::Act::Flush, parse(request)?, out).await,
-        "queue/hold" => queue::act(control, queue::Act::Hold, parse(request)?, out).await,
-        "queue/release" => queue::act(control, queue::Act::Release, parse(request)?, out).await,
-        "queue/rm" => queue::act(control, queue::Act::Remove, parse(request)?, out).await,
-        "queue/bounce" => queue::act(control, queue::Act::Bounce, parse(request)?, out).await,
+        "queue/flush" => act(queue::Act::Flush).await,
+        "queue/hold" => act(queue::Act::Hold).await,
+        "queue/release" => act(queue::Act::Release).await,
+        "queue/rm" => act(queue::Act::Remove).await,
+        "queue/bounce" => act(queue::Act::Bounce).await,
         "domain/suspend" => domains::suspend(control, parse(request)?).await,
         "domain/resume" => domains::resume(control, parse(request)?).await,
         _ => Err(format!("no command `{command}`: `barid --version` here and there may differ")),
@@ -175,7 +194,8 @@ pub(super) fn parse<T: DeserializeOwned>(request: &Bytes) -> Result<T, String> {
 
 /// Where an answer goes.
 pub(super) struct Out {
-    sender: tokio::sync::Mutex<(Sender<Bytes>, BytesMut)>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    unsent: tokio::sync::Mutex<BytesMut>,
 }
 
 /// Nobody listens any more.
@@ -190,34 +210,28 @@ impl From<Gone> for String {
 impl Out {
     /// Adds one of many.
     pub(super) async fn row(&self, row: &impl Serialize) -> Result<(), Gone> {
-        self.line(&json!({ "row": row })).await
-    }
-
-    async fn line(&self, line: &impl Serialize) -> Result<(), Gone> {
-        let mut octets = serde_json::to_vec(line).unwrap_or_default();
+        let mut octets = serde_json::to_vec(&json!({ "row": row })).unwrap_or_default();
         octets.push(b'\n');
         self.octets(&octets).await
     }
 
     /// Adds octets as they are.
     pub(super) async fn octets(&self, octets: &[u8]) -> Result<(), Gone> {
-        let mut state = self.sender.lock().await;
-        state.1.extend_from_slice(octets);
-        if state.1.len() < PIECE_OCTETS {
+        let mut unsent = self.unsent.lock().await;
+        unsent.extend_from_slice(octets);
+        if unsent.len() < PIECE_OCTETS {
             return Ok(());
         }
-        let piece = state.1.split().freeze();
-        state.0.send_data(piece).await.map_err(|_| Gone)
+        self.pieces.send(Ok(unsent.split().freeze())).await.map_err(|_| Gone)
     }
 
-    /// Sends what is there.
+    /// Sends what is there; fails where nobody listens, though there be nothing.
     pub(super) async fn flush(&self) -> Result<(), Gone> {
-        let mut state = self.sender.lock().await;
-        if state.1.is_empty() {
-            return Ok(());
+        let mut unsent = self.unsent.lock().await;
+        if unsent.is_empty() {
+            return if self.pieces.is_closed() { Err(Gone) } else { Ok(()) };
         }
-        let piece = state.1.split().freeze();
-        state.0.send_data(piece).await.map_err(|_| Gone)
+        self.pieces.send(Ok(unsent.split().freeze())).await.map_err(|_| Gone)
     }
 }
 
@@ -226,41 +240,47 @@ fn lines<F>(work: impl FnOnce(Arc<Out>) -> F) -> Response
 where
     F: Future<Output = Outcome> + Send + 'static,
 {
-    respond("application/x-ndjson", work, |outcome| {
+    respond("application/x-ndjson", work, async |out, outcome| {
         let line = match outcome {
             Ok(end) => Line::End(end),
             Err(why) => Line::Failed(why),
         };
         let mut octets = serde_json::to_vec(&line).unwrap_or_default();
         octets.push(b'\n');
-        octets
+        // who is gone does not want to know
+        let _ = out.octets(&octets).await;
+        let _ = out.flush().await;
     })
 }
 
-/// An answer of octets, which end in a way that their reader knows to be the end.
+/// An answer of octets as they are, which is broken off where it fails.
 fn octets<F>(work: impl FnOnce(Arc<Out>) -> F) -> Response
 where
-    F: Future<Output = Outcome> + Send + 'static,
+    F: Future<Output = Result<(), String>> + Send + 'static,
 {
-    respond("application/octet-stream", work, |outcome| outcome.err().map_or(Vec::new(), String::into_bytes))
+    respond("application/octet-stream", work, async |out, outcome| {
+        let _ = out.flush().await;
+        if let Err(why) = outcome {
+            let _ = out.pieces.send(Err(io::Error::other(why))).await;
+        }
+    })
 }
 
-fn respond<F>(
+fn respond<F, L>(
     kind: &'static str,
     work: impl FnOnce(Arc<Out>) -> F,
-    last: impl FnOnce(Outcome) -> Vec<u8> + Send + 'static,
+    last: impl FnOnce(Arc<Out>, F::Output) -> L + Send + 'static,
 ) -> Response
 where
-    F: Future<Output = Outcome> + Send + 'static,
+    F: Future<Output: Send> + Send + 'static,
+    L: Future<Output = ()> + Send,
 {
-    let (sender, channel) = Channel::<Bytes>::new(PIECES_MAX);
-    let out = Arc::new(Out { sender: tokio::sync::Mutex::new((sender, BytesMut::new())) });
+    let (pieces, body) = pieces(PIECES_MAX);
+    let out = Arc::new(Out { pieces, unsent: tokio::sync::Mutex::default() });
     let work = work(out.clone());
     tokio::spawn(async move {
-        let last = last(work.await);
-        // who is gone does not want to know
-        let _ = out.octets(&last).await;
-        let _ = out.flush().await;
+        let outcome = work.await;
+        last(out, outcome).await;
     });
-    ([(header::CONTENT_TYPE, kind)], Body::new(channel)).into_response()
+    ([(header::CONTENT_TYPE, kind)], Body::new(body)).into_response()
 }

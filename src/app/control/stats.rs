@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::iso;
+use super::domains::largest;
 use super::server::{Control, Out, Outcome};
 use super::wire::StatsRequest;
+use super::{iso, store_error};
 use crate::mail::ClientName;
 use crate::observe::names;
 use crate::queue;
@@ -15,35 +16,29 @@ use crate::store::{Reader, StoreError};
 /// Domains and clients told where nothing is said.
 const TOLD: u64 = 10;
 /// Held copies counted for each reason at most.
-const HELD_COUNTED: usize = 1_000_000;
+const HELD_COUNTED: usize = 10_000;
 
 /// What the queue's own counters say.
 struct Queue {
     messages: u64,
     clients: Vec<(ClientName, u64)>,
-    domains: Vec<(String, u64)>,
     held: Map<String, Value>,
 }
 
-fn read(reader: &Reader, limit: usize) -> Result<Queue, StoreError> {
-    let (domains, _) = queue::largest_domains(reader, limit)?;
+fn read(reader: &Reader) -> Result<Queue, StoreError> {
     let mut held = Map::new();
     for reason in queue::reasons(reader)? {
         held.insert(reason.to_string(), json!(queue::count_held(reader, &reason, HELD_COUNTED)?));
     }
-    Ok(Queue {
-        messages: queue::count(reader)?,
-        clients: queue::clients(reader)?,
-        domains: domains.into_iter().map(|(domain, count)| (domain.to_string(), count)).collect(),
-        held,
-    })
+    Ok(Queue { messages: queue::count(reader)?, clients: queue::clients(reader)?, held })
 }
 
 /// Sends a row for each of the clients and domains with the most mail, then the sums.
 pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -> Outcome {
     let limit = usize::try_from(request.limit.unwrap_or(TOLD)).unwrap_or(usize::MAX);
-    let queue = control.deps.store.read(move |reader| read(reader, limit)).await;
-    let queue = queue.map_err(|error| format!("the store: {error}"))?;
+    let queue = control.deps.store.read(read).await;
+    let queue = queue.map_err(store_error)?;
+    let (domains, _) = largest(control, request.limit.unwrap_or(TOLD)).await?;
     let text = control.metrics.render();
     let metrics = Exposed(&text);
     let accepted = metrics.by(names::ACCEPTED, "client");
@@ -59,8 +54,8 @@ pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -
     for (client, (accepted, queued)) in clients.into_iter().take(limit) {
         out.row(&json!({ "client": client, "accepted": accepted, "queued": queued })).await?;
     }
-    for (domain, messages) in queue.domains {
-        out.row(&json!({ "domain": domain, "queued": messages })).await?;
+    for (domain, messages) in domains {
+        out.row(&json!({ "domain": domain.as_str(), "queued": messages })).await?;
     }
     let count = |name| metrics.sum(name) as u64;
     Ok(json!({

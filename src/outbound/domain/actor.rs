@@ -12,7 +12,7 @@ use crate::mail::{Class, Domain};
 use crate::net::RouteError;
 use crate::outbound::Deps;
 use crate::outbound::lane::Credit;
-use crate::outbound::look::{DomainLook, LookAtDomain};
+use crate::outbound::look::LookAtDomain;
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::path::{AskCredits, AskUrgently, PathHandle};
 use crate::outbound::route::Route;
@@ -346,11 +346,7 @@ impl Handler<LookAtDomain> for DomainActor {
 
     fn handle(&mut self, _: LookAtDomain, _: &mut Self::Context) -> Self::Result {
         self.deps.faults.reach("domain", &"LookAtDomain");
-        let look = DomainLook {
-            site: self.route.as_ref().map(|route| route.site.clone()),
-            ..self.core.look(self.deps.clock.now())
-        };
-        actix::MessageResult((look, self.path.clone()))
+        actix::MessageResult((self.core.look(self.deps.clock.now()), self.path.clone()))
     }
 }
 

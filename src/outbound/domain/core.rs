@@ -229,7 +229,7 @@ impl Core {
         let doing = match self.doing {
             Doing::Nothing | Doing::Retiring => "resting",
             Doing::Resolving => "looking up its mail hosts",
-            Doing::Admitting => "waiting for its own limit",
+            Doing::Admitting => "waiting for its own [[limit]]",
             Doing::Asking => "waiting for its path",
             Doing::Paging => "reading what is due",
             Doing::Sweeping => "settling what is past its time",
@@ -244,7 +244,7 @@ impl Core {
         };
         let blocked = self.block.filter(|block| block.until > now);
         let blocked = blocked.map(|block| (block.until, reason(block.by)));
-        DomainLook { doing, blocked, next_due: self.next_due, site: None }
+        DomainLook { doing, blocked }
     }
 
     /// Nothing goes before `until`: what is past its time is settled now, where that is a verdict, and the rest

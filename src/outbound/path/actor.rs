@@ -207,14 +207,15 @@ impl Handler<LookAtPath> for Path {
 
     fn handle(&mut self, _: LookAtPath, _: &mut Self::Context) -> Self::Result {
         self.deps.faults.reach("path", &"LookAtPath");
-        let lane = self.lane_state();
+        let (lane, provider) = (self.lane_state(), self.route.provider.as_ref());
         actix::MessageResult(PathLook {
             site: self.route.site.to_string(),
             copies: lane.taken,
             ready: lane.ready,
             pacing: lane.pacing,
-            slot_in: lane.slot_in,
-            is_provider_full: self.route.provider.as_ref().is_some_and(|provider| provider.is_full()),
+            slot_in_seconds: lane.slot_in.as_secs_f64(),
+            is_provider_paced: provider.is_some_and(|provider| provider.pace.wait() > self.lane.pace.wait()),
+            is_provider_full: provider.is_some_and(|provider| provider.is_full()),
             ..self.core.look()
         })
     }

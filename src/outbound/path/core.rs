@@ -223,8 +223,9 @@ impl Core {
             ready: 0,
             pacing: 0,
             failures: self.failures,
-            down_until_millis: self.down_until.map(Timestamp::as_millis),
-            slot_in: Duration::ZERO,
+            is_down: self.down_until.is_some(),
+            slot_in_seconds: 0.0,
+            is_provider_paced: false,
             is_provider_full: false,
         }
     }

@@ -56,9 +56,10 @@ impl Rate {
         [self.cap, learned].into_iter().flatten().min_by(f64::total_cmp)
     }
 
-    /// Whether the rate was found out, not configured.
+    /// Whether the rate that counts was found out, not configured.
     pub(super) fn is_learned(&self) -> bool {
-        self.learned.is_some()
+        let learned = self.learned.as_ref().map(|learned| learned.per_second);
+        learned.is_some() && self.per_second() == learned
     }
 
     /// The site sent a session away. `fetched` is how many copies sessions ever took.

@@ -27,12 +27,13 @@ impl Window {
     }
 
     /// How many connections there may be.
-    pub(super) fn max(&self) -> usize {
-        self.max
-    }
-
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    /// Connections that may be open by configuration.
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// A session opened.
