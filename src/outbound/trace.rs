@@ -129,12 +129,10 @@ impl Talk {
             return self.ask("QUIT".into()).await.map(drop);
         }
         let mut lines = self.greet(deps).await?;
-        let offers = |lines: &[Box<str>], word: &str| {
-            let first = |line: &Box<str>| {
-                line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word))
-            };
-            lines.iter().any(first)
+        let is_named = |line: &str, word: &str| {
+            line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word))
         };
+        let offers = |lines: &[Box<str>], word: &str| lines.iter().any(|line| is_named(line, word));
         if uses_tls && offers(&lines, "STARTTLS") && self.start_tls(deps, host).await? {
             lines = self.greet(deps).await?;
         }
