@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod notify;
 mod offline;
 mod relay;
 mod serve;

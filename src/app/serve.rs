@@ -9,11 +9,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::config::Config;
+use super::notify::ServiceManager;
 use super::relay::{self, Relay};
 use crate::clock::Clock;
 use crate::observe::{LogFormat, LogTarget, start_log};
 
-/// Attempts and sessions may take this long to end; systemd kills after 90 seconds.
+/// Attempts and sessions may take this long to end; the unit's TimeoutStopSec leaves time to close the store.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Runs the relay until it is told to stop.
@@ -22,6 +23,8 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
     let _log = start_log(tracing::Level::INFO, format, LogTarget::Stderr, Clock::System)?;
     raise_file_limit();
     let metrics = relay::record_metrics()?;
+    let manager = ServiceManager::from_environment();
+    manager.starting();
     run_system(async move {
         let relay = Relay::start(config, metrics, Arc::new(|_| {})).await?;
         for address in &relay.relay_addresses {
@@ -34,11 +37,13 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
             tracing::info!(event = "listening", role = "control", path = %socket.display());
         }
         let mut signals = Signals::listen()?;
+        manager.ready();
         tokio::select! {
             () = signals.told_to_stop() => {}
             () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
         }
         tracing::info!(event = "stopping");
+        manager.stopping();
         tokio::select! {
             stopped = relay.stop(GRACE) => stopped?,
             // told twice: what is not finished is found again at the next start
