@@ -44,7 +44,11 @@ pub struct Sender {
 impl Sender {
     /// Connects and greets.
     pub async fn connect(address: SocketAddr) -> Result<Self, SendError> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?).await
+    }
+
+    /// Greets over a connection that is there.
+    pub async fn over(stream: TcpStream) -> Result<Self, SendError> {
         stream.set_nodelay(true)?;
         let mut sender = Sender { stream, client: Client::new("app.example"), input: BytesMut::new() };
         match sender.next_event().await? {

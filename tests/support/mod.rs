@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -163,24 +164,7 @@ impl Place {
 
     /// Starts a relay here; returns when it listens.
     pub async fn start(&self) -> Relay {
-        let mut child = barid()
-            .args(["serve", "--config"])
-            .arg(&self.config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("barid starts");
-        let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let stderr = child.stderr.take().expect("piped");
-        let lines = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().expect("not poisoned").push(line);
-            }
-        });
-        let mut relay = Relay { child, log, smtp: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into() };
-        relay.smtp = relay.listening("relay").await;
-        relay.admin = relay.listening("admin").await;
-        relay
+        Relay::start(&self.config, &[]).await
     }
 }
 
@@ -211,6 +195,29 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Starts one with a configuration and more in its environment; returns when it listens.
+    pub async fn start(config: &Path, environment: &[(&str, &OsStr)]) -> Relay {
+        let mut child = barid()
+            .args(["serve", "--config"])
+            .arg(config)
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("barid starts");
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let stderr = child.stderr.take().expect("piped");
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().expect("not poisoned").push(line);
+            }
+        });
+        let mut relay = Relay { child, log, smtp: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into() };
+        relay.smtp = relay.listening("relay").await;
+        relay.admin = relay.listening("admin").await;
+        relay
+    }
+
     async fn listening(&self, role: &str) -> SocketAddr {
         let mark = format!("event=listening role={role} address=");
         let what = format!("a listener of role {role}");
