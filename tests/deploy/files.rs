@@ -1,5 +1,7 @@
 //! The files fit together, and the guide tells of what is there.
 
+use std::path::PathBuf;
+
 use crate::support::run_barid;
 use crate::{SAMPLES, read, repository};
 
@@ -28,6 +30,32 @@ fn unit_user_samples_and_firewall_name_the_same_things() {
     }
     assert!(rules.contains("define relay_ports = { 25 }") && office.contains("\"0.0.0.0:25\""));
     assert!(rules.contains("define admin_ports = { 8025 }") && office.contains("\"127.0.0.1:8025\""));
+}
+
+#[test]
+fn what_the_containers_mount_and_copy_is_in_the_repository() {
+    let compose = read("deploy/container/compose.yml");
+    let base = repository().join("deploy/container");
+    let sources: Vec<PathBuf> = compose
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- .")?.split_once(':'))
+        .map(|(source, _)| base.join(format!(".{source}")))
+        .collect();
+    assert!(sources.len() >= 6, "mounts were missed: {sources:?}");
+    let absent: Vec<_> = sources.iter().filter(|source| !source.exists()).collect();
+    assert!(absent.is_empty(), "{absent:?}");
+    assert!(base.join("../..").join("deploy/container/Dockerfile").exists(), "as compose.yml builds it");
+    // the subnet whose upper half is a client, and whose gateway is not
+    let config = read("deploy/container/barid.toml");
+    assert!(compose.contains("ip_range: 172.31.25.128/25") && config.contains("[\"172.31.25.128/25\"]"));
+    assert!(compose.contains("gateway: 172.31.25.1\n"));
+    let prometheus = read("deploy/container/prometheus.yml");
+    for rules in prometheus.lines().filter_map(|line| line.trim().strip_prefix("- /")) {
+        assert!(compose.contains(&format!(":/{rules}:ro")), "/{rules} is not mounted");
+    }
+    let provider = read("deploy/container/grafana/dashboards.yml");
+    let path = provider.lines().find_map(|line| line.trim().strip_prefix("path: ")).expect("a path");
+    assert!(compose.contains(&format!(":{path}:ro")), "{path} is not mounted");
 }
 
 #[test]
