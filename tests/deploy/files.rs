@@ -92,12 +92,12 @@ fn the_guide_names_files_that_are_there_and_commands_that_barid_knows() {
         // `barid` may be a user, a service or a container as well
         let verbs: Vec<&str> =
             words[at + 1..].iter().copied().take_while(|word| !word.starts_with('-')).collect();
-        if !["serve", "config", "spool", "demo"].iter().any(|verb| verbs.first() == Some(verb)) {
+        if verbs.is_empty() {
             continue;
         }
         let told = run_barid(&[&verbs[..], &["--help"]].concat());
         assert!(told.0.success(), "{command}: {}", told.2);
         known += 1;
     }
-    assert!(known >= 2, "the guide uses no command of barid's");
+    assert!(known >= 5, "the guide uses hardly any command of barid's: {known}");
 }

@@ -123,8 +123,11 @@ unit_relays() {
   done
   in_machine smtp-source -s 20 -m 500 -d -l 2048 -f root@example.org -t someone@sink.test 127.0.0.1:25
   arrived "$SINK" 504
-  # to a domain that no DNS knows: it waits
+  # no DNS answers for this one: it waits
   in_machine swaks --server 127.0.0.1:25 --from root@example.org --to later@elsewhere.test >/dev/null
+  expect_match "the queue as root sees it" "$(in_machine barid queue ls)" later@elsewhere\\.test
+  expect_match "the queue as the relay's user sees it" "$(in_machine runuser -u barid -- barid queue ls)" later@elsewhere
+  if in_machine runuser -u nobody -- barid queue ls; then fail "strangers see the queue"; fi
 }
 
 unit_keeps_on_when_reloaded_with_a_fault() {
