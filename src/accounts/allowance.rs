@@ -1,6 +1,6 @@
 //! How many messages a client may hand over: so many in a time, saved up for a minute at most.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -19,6 +19,16 @@ impl Allowance {
     /// So many messages a second; as many as come in a minute at once, and always one.
     pub fn new(per_second: f64) -> Self {
         Allowance { per_second, left: Mutex::new((f64::INFINITY, Timestamp::ZERO)) }
+    }
+
+    /// This rate with what another has left: itself, where the rate is the same.
+    #[must_use]
+    pub fn after(&self, before: &Arc<Allowance>) -> Arc<Self> {
+        if self.per_second == before.per_second {
+            return before.clone();
+        }
+        let left = *before.left.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::new(Allowance { per_second: self.per_second, left: Mutex::new(left) })
     }
 
     /// Takes one message's worth; whether there was that much.
@@ -47,6 +57,10 @@ mod tests {
         };
         assert_eq!([taken_at(1000), taken_at(1000), taken_at(1010), taken_at(1015)], [6, 0, 1, 0]);
         assert_eq!([taken_at(1020), taken_at(900), taken_at(9000)], [1, 0, 6]);
+        let spent = Arc::new(allowance);
+        let (same, faster) = (Allowance::new(0.1).after(&spent), Allowance::new(1.0).after(&spent));
+        let at = Timestamp::from_millis(9_001_000);
+        assert!(!same.take(at) && faster.take(at) && !faster.take(at), "a new rate is no new minute");
         let rare = Allowance::new(0.001);
         assert!(rare.take(Timestamp::from_millis(1)) && !rare.take(Timestamp::from_millis(2)));
     }

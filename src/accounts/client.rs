@@ -1,5 +1,6 @@
 //! Clients by network, and the sender domains that they own.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,8 +44,18 @@ impl DomainPattern {
     }
 }
 
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DomainPattern::Any => f.write_str("*"),
+            DomainPattern::Exactly(domain) => domain.fmt(f),
+            DomainPattern::Below(parent) => write!(f, "*.{parent}"),
+        }
+    }
+}
+
 /// Somebody who hands mail over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The name in logs, metrics and the queue.
     pub name: ClientName,
@@ -61,7 +72,7 @@ pub struct Client {
     /// Connections that they may have at once.
     pub connections_max: Option<usize>,
     /// Messages that they may hand over.
-    pub allowance: Option<Allowance>,
+    pub allowance: Option<Arc<Allowance>>,
 }
 
 impl Client {
@@ -79,6 +90,23 @@ impl Clients {
     /// The list.
     pub fn new(clients: Vec<Client>) -> Self {
         Clients(clients.into_iter().map(Arc::new).collect())
+    }
+
+    /// The same, with what is left of the allowances of those that were there before.
+    #[must_use]
+    pub fn after(self, before: &Clients) -> Self {
+        let continued = |client: Arc<Client>| {
+            let same = before.0.iter().find(|known| known.name == client.name);
+            let known = same.and_then(|known| known.allowance.as_ref());
+            match (known, &client.allowance) {
+                (Some(known), Some(new)) => {
+                    let allowance = Some(new.after(known));
+                    Arc::new(Client { allowance, ..(*client).clone() })
+                }
+                _ => client,
+            }
+        };
+        Clients(self.0.into_iter().map(continued).collect())
     }
 
     /// All of them.

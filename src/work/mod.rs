@@ -1,13 +1,20 @@
-//! Work under way: who has begun something that should be finished before the process ends.
+//! Work under way: who has begun something that should be finished before the process ends; and what it goes
+//! by, which may be replaced meanwhile.
 //!
 //! Owns the count of labelled tokens. Promises that a token is given back on whatever way its holder
 //! ends, a panic included, and that who waits for the last one is told. Never ends anybody's work.
+
+mod live;
+mod permits;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+
+pub use live::Live;
+pub use permits::{Permit, Permits};
 
 /// The work of a process. Clones share it.
 #[derive(Clone, Debug, Default)]
