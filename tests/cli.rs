@@ -40,7 +40,41 @@ async fn the_configuration_is_checked_without_a_server() {
     );
     let (status, _, err) = broken.barid(&["config", "check"]);
     assert_eq!(status.code(), Some(1));
-    assert!(err.contains("line ") && err.contains("route.domains: `*x`"), "{err}");
+    assert!(err.contains("line ") && err.contains("route[0].domains: `*x`"), "{err}");
+    let (status, out, err) = broken.barid(&["config", "check", "--json"]);
+    assert_eq!((status.code(), out.lines().count(), &*err), (Some(1), 1, ""), "{out}");
+    let fault: serde_json::Value = serde_json::from_str(&out).expect("an object");
+    assert_eq!((&fault["key"], &fault["value"]), (&"route[0].domains".into(), &"*x".into()), "{out}");
+    assert!(fault["line"].as_u64() > Some(1) && fault["remedy"].is_string(), "{out}");
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_shown_with_its_origin() {
+    let world = World::build(&[]).await;
+    let place = Place::new(&world, &Variation::default());
+    let (status, out, err) = place.barid(&["config", "show"]);
+    assert!(status.success(), "{err}");
+    let line = |key: &str| out.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+    assert!(line("hostname = \"relay.test\"").ends_with("barid.toml line 1"), "{out}");
+    assert!(line("delivery.idle_timeout = \"5s\"").ends_with("# default"), "{out}");
+    let (status, out, _) = place.barid(&["config", "show", "--json"]);
+    let settings: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let port = settings.iter().find(|setting| setting["key"] == "delivery.port").expect("there");
+    assert!(status.success() && port["value"] == world.mail.port() && port["is_default"] == false, "{port}");
+}
+
+#[test]
+fn the_printed_examples_are_right() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    for words in [&["config", "example"][..], &["config", "example", "--minimal"]] {
+        let (status, out, _) = run_barid(words);
+        assert!(status.success());
+        let file = dir.path().join("barid.toml");
+        std::fs::write(&file, out).expect("written");
+        let (status, out, err) = run_barid(&["config", "check", "--config", &file.display().to_string()]);
+        assert!(status.success() && out.contains("no faults"), "{err}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,13 +5,14 @@ mod pages;
 mod queue;
 mod remote;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::remote::Remote;
-use super::config::{Config, DEFAULT_PATH};
+use super::config::{self, Config, ConfigFaults, DEFAULT_PATH};
 use super::control::call::CallError;
 use super::{demo, serve, spool};
 use crate::observe::LogFormat;
@@ -89,11 +90,44 @@ enum Command {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Reads the file and tells everything that is wrong with it.
+    /// Reads the file and those that it includes, and tells everything that is wrong with them.
+    #[command(after_help = "\
+Examples:
+  barid config check
+  barid config check --config new.toml --json | jq -r '.file + \":\" + (.line|tostring)'
+
+It exits with 1 where there are faults. With --json each fault is an object of file, line, key, value,
+why and remedy.")]
     Check {
         #[command(flatten)]
         config: ConfigOption,
+        /// One JSON object for each fault.
+        #[arg(long)]
+        json: bool,
     },
+    /// Shows what is in force, defaults included, and where each value was set.
+    #[command(after_help = "\
+Examples:
+  barid config show
+  barid config show --json | jq -r 'select(.is_default | not) | .key'
+
+Of a text that is kept elsewhere ({ file = ... } or { env = ... }) it shows only where that is.")]
+    Show {
+        #[command(flatten)]
+        config: ConfigOption,
+        /// One JSON object for each setting.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints a commented file with every setting and its default.
+    #[command(after_help = "Example:\n  barid config example >/etc/barid/barid.toml")]
+    Example {
+        /// The smallest file that makes sense instead.
+        #[arg(long)]
+        minimal: bool,
+    },
+    /// Prints the documentation of every setting, in Markdown.
+    Docs,
 }
 
 #[derive(Subcommand)]
@@ -154,9 +188,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve { config, log_format } => serve::serve(&config.config, log_format.into()),
         Command::Demo(options) => demo::demo(&options),
-        Command::Config(ConfigCommand::Check { config }) => Config::load(&config.config)
-            .map(|_| println!("{}: no faults", config.config.display()))
-            .map_err(Into::into),
+        Command::Config(command) => return configuration(&command),
         Command::Spool(SpoolCommand::Verify(options)) => spool::verify(&options.config.config, options.json),
         Command::Spool(SpoolCommand::Rebuild(options)) => {
             spool::rebuild(&options.config.config, options.json)
@@ -171,6 +203,10 @@ pub fn run() -> ExitCode {
         }
         Command::Man(options) => pages::man(options, Cli::command()),
     };
+    exit(outcome)
+}
+
+fn exit(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // a reader that has seen enough (`| head`)
@@ -183,5 +219,44 @@ pub fn run() -> ExitCode {
                 _ => ExitCode::FAILURE,
             }
         }
+    }
+}
+
+fn configuration(command: &ConfigCommand) -> ExitCode {
+    let (config, json) = match command {
+        ConfigCommand::Check { config, json } | ConfigCommand::Show { config, json } => {
+            (&config.config, *json)
+        }
+        ConfigCommand::Example { minimal: true } => return exit(print(&config::minimal_example())),
+        ConfigCommand::Example { minimal: false } => return exit(print(&config::example())),
+        ConfigCommand::Docs => return exit(print(&config::documentation())),
+    };
+    let is_check = matches!(command, ConfigCommand::Check { .. });
+    match Config::load(config) {
+        Err(ConfigFaults(faults)) if json => {
+            let told: Vec<String> =
+                faults.iter().map(|fault| format!("{}\n", serde_json::json!(fault))).collect();
+            // the faults count, whether or not anybody reads to their end
+            let _ = print(&told.concat());
+            ExitCode::FAILURE
+        }
+        Err(faults) => exit(Err(faults.into())),
+        Ok(_) if is_check && json => ExitCode::SUCCESS,
+        Ok(_) if is_check => exit(print(&format!("{}: no faults\n", config.display()))),
+        Ok(good) => {
+            let told = |setting| match json {
+                true => format!("{}\n", config::setting_json(setting)),
+                false => format!("{}\n", config::setting_told(setting)),
+            };
+            exit(print(&good.settings.iter().map(told).collect::<String>()))
+        }
+    }
+}
+
+/// Prints; that nobody reads to the end (`| head`) is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
