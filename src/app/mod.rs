@@ -11,6 +11,7 @@ mod demo;
 mod notify;
 mod offline;
 mod relay;
+mod reload;
 mod serve;
 mod spool;
 

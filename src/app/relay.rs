@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use super::admin;
 use super::config::{Config, RelayListener};
 use super::control::{self, Control, RecordBook};
+use super::reload::{Reins, Reloader};
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
-use crate::inbound::{Door, Inbound, Listener};
+use crate::inbound::{Door, Inbound, Listener, Rules};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{
     ClientCertificates, ClientTls, HickoryResolver, Identity, Roots, ServerTls, TcpDialler, TlsPolicy,
@@ -25,7 +26,7 @@ use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, P
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
-use crate::work::Work;
+use crate::work::{Live, Work};
 
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ pub(super) struct Relay {
     work: Work,
     stop: watch::Sender<bool>,
     outbound: Addr<Outbound>,
+    reloader: Arc<Reloader>,
 }
 
 /// Sets the process's metrics recorder. Called once.
@@ -76,31 +78,22 @@ impl Relay {
         let inbox = AlarmInbox::default();
         let store = open_store(&config, &clock, inbox.clone()).await?;
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
-        let resolver = HickoryResolver::new(&config.dns).context("setting up the resolver")?;
+        let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
         let leases = Leases::default();
         let gate_settings =
             GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let (stop, stopping) = watch::channel(false);
-        let tls = server_tls(&config, &clock)?;
-        let mut inbound = Inbound::new(gate, config.clients, clock.clone(), work.clone());
-        (inbound.tls, inbound.patience, inbound.limits) = (Some(tls), config.patience, config.connections);
+        let inbound = Inbound::new(gate.clone(), rules(&config, &clock)?, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
-        let mut listeners = Vec::new();
-        for RelayListener { address, tls, proxies } in config.relay_listeners {
-            let server = ServerSettings {
-                hostname: config.hostname.clone(),
-                limits: config.limits,
-                tls,
-                has_chunking: true,
-            };
-            let door = Door { server: Arc::new(server), proxies };
-            let listener = Listener::bind(address, inbound.clone(), door)
+        let (mut listeners, mut doors) = (Vec::new(), Vec::new());
+        for listener in &config.relay_listeners {
+            let (address, door) = (listener.address, Live::new(door_of(&config, listener)));
+            let listener = Listener::bind(address, inbound.clone(), door.clone())
                 .with_context(|| format!("listening on {address} (role relay)"))?;
             listeners.push(listener);
+            doors.push(door);
         }
-        let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
-        let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let deps = Deps {
@@ -109,9 +102,9 @@ impl Relay {
             ids,
             clock: clock.clone(),
             started: clock.now(),
-            resolver: Arc::new(resolver),
+            resolver: resolver.clone(),
             dial: Arc::new(TcpDialler),
-            tls: config.tls.is_used.then_some(tls),
+            tls: client_tls(&config, &clock)?.into(),
             outcomes,
             places: Places::new(&config.outbound),
             sluices: Sluices::new(&config.outbound.caps),
@@ -123,30 +116,41 @@ impl Relay {
             listening: relay_addresses.clone(),
             work: work.clone(),
             faults: Faults::default(),
-            settings: config.outbound,
+            settings: config.outbound.clone().into(),
         };
         let deps = Arc::new(deps);
         let outbound = Outbound::start(deps.clone(), inbox);
-        let control = Control {
-            record: RecordBook::new(&config.data_dir, clock),
-            deps,
-            manager: outbound.clone(),
-            metrics: metrics.clone(),
-            stop: stopping.clone(),
-        };
-        // a relay without commands is better than none
-        let socket = control::start(control, &config.data_dir)
-            .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
-            .ok();
         for listener in listeners {
             tokio::spawn(listener.run(stopping.clone()));
         }
+        let admin_listeners = config.admin_listeners.clone();
+        let reins = Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: deps.clone() };
+        let (record, data_dir) = (RecordBook::new(&config.data_dir, clock), config.data_dir.clone());
+        let reloader = Arc::new(Reloader::new(config, reins));
+        let control = Control {
+            deps,
+            manager: outbound.clone(),
+            metrics: metrics.clone(),
+            reloader: reloader.clone(),
+            record,
+            stop: stopping.clone(),
+        };
+        // a relay without commands is better than none
+        let socket = control::start(control, &data_dir)
+            .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
+            .ok();
         let mut admin_addresses = Vec::new();
-        for address in config.admin_listeners {
+        for address in admin_listeners {
             admin_addresses.push(admin::start(address, metrics.clone(), store.clone(), stopping.clone())?);
         }
         keep_up(metrics);
-        Ok(Relay { relay_addresses, socket, admin_addresses, store, leases, work, stop, outbound })
+        Ok(Relay { relay_addresses, socket, admin_addresses, store, leases, work, stop, outbound, reloader })
+    }
+
+    /// Has the files read again, soon.
+    pub(super) fn reload_soon(&self) {
+        let reloader = self.reloader.clone();
+        tokio::spawn(async move { reloader.reload().await });
     }
 
     /// Returns when the relay cannot go on: its store has ended, or nobody sends any more.
@@ -197,6 +201,32 @@ impl Relay {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
     }
+}
+
+/// What sessions go by.
+pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<Rules> {
+    let mut rules = Rules::new(config.clients.clone());
+    rules.tls = Some(server_tls(config, clock)?);
+    (rules.patience, rules.limits) = (config.patience, config.connections);
+    Ok(rules)
+}
+
+/// What is said and believed at a listener.
+pub(super) fn door_of(config: &Config, listener: &RelayListener) -> Door {
+    let server = ServerSettings {
+        hostname: config.hostname.clone(),
+        limits: config.limits,
+        tls: listener.tls,
+        has_chunking: true,
+    };
+    Door { server: Arc::new(server), proxies: listener.proxies.clone() }
+}
+
+/// For remote servers, where it is used at all.
+pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Option<ClientTls>> {
+    let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
+    let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
+    Ok(config.tls.is_used.then_some(tls))
 }
 
 /// With the configured certificates, or else with one that is made once and kept with the mail.

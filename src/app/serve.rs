@@ -26,6 +26,8 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
     let manager = ServiceManager::from_environment();
     manager.starting();
     run_system(async move {
+        let mut signals = Signals::listen()?;
+        let mut hangups = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
         let relay = Relay::start(config, metrics, Arc::new(|_| {})).await?;
         for address in &relay.relay_addresses {
             tracing::info!(event = "listening", role = "relay", address = %address);
@@ -36,11 +38,13 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         if let Some(socket) = &relay.socket {
             tracing::info!(event = "listening", role = "control", path = %socket.display());
         }
-        let mut signals = Signals::listen()?;
         manager.ready();
-        tokio::select! {
-            () = signals.told_to_stop() => {}
-            () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
+        loop {
+            tokio::select! {
+                () = signals.told_to_stop() => break,
+                _ = hangups.recv() => relay.reload_soon(),
+                () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
+            }
         }
         tracing::info!(event = "stopping");
         manager.stopping();

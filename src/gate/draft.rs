@@ -14,6 +14,7 @@ use crate::mail::{
 };
 use crate::queue;
 use crate::store::{BODY_IN_LOG_MAX_OCTETS, Batch, BodyFile, NewBody, Store, StoreError};
+use crate::work::Live;
 
 /// A message that has passed this many relays is in a loop (RFC 5321 6.3).
 const RECEIVED_MAX: usize = 100;
@@ -92,7 +93,7 @@ pub struct Gate {
     store: Store,
     ids: Arc<MessageIds>,
     clock: Clock,
-    settings: Arc<GateSettings>,
+    settings: Live<GateSettings>,
     /// A place for each message in memory that is more than small.
     medium: Arc<Semaphore>,
 }
@@ -120,14 +121,19 @@ pub struct Draft {
 impl Gate {
     /// A gate into the store.
     pub fn new(store: Store, ids: Arc<MessageIds>, clock: Clock, settings: GateSettings) -> Self {
-        Gate { store, ids, clock, settings: Arc::new(settings), medium: Arc::new(Semaphore::new(MEDIUM_MAX)) }
+        Gate { store, ids, clock, settings: settings.into(), medium: Arc::new(Semaphore::new(MEDIUM_MAX)) }
+    }
+
+    /// Goes by other settings from now on; what is being received ends by them too.
+    pub fn change(&self, settings: GateSettings) {
+        self.settings.replace(settings);
     }
 
     /// Begins a message; its trace field is written already.
     pub fn open(&self, origin: &Origin, mut mail: Mail) -> Draft {
         let now = self.clock.now();
         let id = self.ids.next(now);
-        let stamp = stamp::received(origin, &self.settings.hostname, id, &mail, now);
+        let stamp = stamp::received(origin, &self.settings.now().hostname, id, &mail, now);
         let copies = split_by_domain(std::mem::take(&mut mail.recipients));
         Draft {
             gate: self.clone(),
@@ -212,7 +218,7 @@ impl Draft {
         let message = &self.buffer[self.stamp_octets..];
         let header = header::inspect(message);
         let mended = header.folded(message);
-        let missing = header.missing(&self.gate.settings.hostname, self.id, self.arrived);
+        let missing = header.missing(&self.gate.settings.now().hostname, self.id, self.arrived);
         if let Some(mended) = mended {
             let end = self.stamp_octets + header.octets;
             self.buffer.splice(self.stamp_octets..end, mended);
@@ -260,7 +266,7 @@ impl Draft {
         self.is_ascii &= self.buffer.is_ascii();
         let size_octets = self.file_octets + self.buffer.len() as u64;
         let body = self.finish_body().await?;
-        let expires = self.arrived.after(self.gate.settings.expire_after);
+        let expires = self.arrived.after(self.gate.settings.now().expire_after);
         let envelopes = self.envelopes(size_octets);
         let copies: Vec<MessageId> = envelopes.iter().map(|(envelope, _)| envelope.id).collect();
         let mut batch = Batch::new();

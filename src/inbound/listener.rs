@@ -10,18 +10,17 @@ use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::connections::{ConnectionLimits, Connections};
+use super::connections::Connections;
 use super::meters::{self, Meters};
-use super::patience::Patience;
 use super::proxied;
+use super::rules::Rules;
 use super::session::{self, Guest};
-use crate::accounts::Clients;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::mail::{EnhancedStatus, Reply};
-use crate::net::{self, ServerTls};
+use crate::net;
 use crate::smtp::{ServerSettings, StartTls};
-use crate::work::Work;
+use crate::work::{Live, Work};
 
 /// How long the listener rests when the machine has no more file descriptors.
 const REST: Duration = Duration::from_millis(100);
@@ -32,15 +31,9 @@ const PROXIED_MAX: usize = 256;
 pub struct Inbound {
     /// The way in.
     pub gate: Gate,
-    /// Who may send.
-    pub clients: Clients,
-    /// For those who say STARTTLS.
-    pub tls: Option<ServerTls>,
-    /// How long is waited for a client.
-    pub patience: Patience,
-    /// How many connections.
-    pub limits: ConnectionLimits,
-    /// Those there are.
+    /// What sessions go by that begin now.
+    pub rules: Live<Rules>,
+    /// The connections there are.
     pub connections: Connections,
     /// A place for each connection whose proxy has not said yet whose it is.
     proxied: Arc<Semaphore>,
@@ -52,24 +45,17 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    /// Sessions that let mail of these clients in through `gate`; without TLS, with the usual limits.
-    pub fn new(gate: Gate, clients: Clients, clock: Clock, work: Work) -> Self {
+    /// Sessions that let mail in through `gate` by these rules.
+    pub fn new(gate: Gate, rules: Rules, clock: Clock, work: Work) -> Self {
         Inbound {
-            meters: Meters::new(&clients),
+            meters: Meters::default(),
             gate,
-            clients,
-            tls: None,
-            patience: Patience::default(),
-            limits: ConnectionLimits::default(),
+            rules: rules.into(),
             connections: Connections::default(),
             proxied: Arc::new(Semaphore::new(PROXIED_MAX)),
             clock,
             work,
         }
-    }
-
-    pub(super) fn meters(&self) -> &Meters {
-        &self.meters
     }
 }
 
@@ -86,13 +72,13 @@ pub struct Door {
 pub struct Listener {
     socket: TcpListener,
     inbound: Arc<Inbound>,
-    door: Arc<Door>,
+    door: Live<Door>,
 }
 
 impl Listener {
     /// Listens on an address.
-    pub fn bind(address: SocketAddr, inbound: Arc<Inbound>, door: Door) -> io::Result<Self> {
-        Ok(Listener { socket: net::listen(address)?, inbound, door: Arc::new(door) })
+    pub fn bind(address: SocketAddr, inbound: Arc<Inbound>, door: Live<Door>) -> io::Result<Self> {
+        Ok(Listener { socket: net::listen(address)?, inbound, door })
     }
 
     /// Where it listens.
@@ -121,7 +107,7 @@ impl Listener {
     fn admit(&self, mut stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>) {
         self.inbound.meters.connections.increment(1);
         let peer = peer.ip().to_canonical();
-        let (inbound, door, stop) = (self.inbound.clone(), self.door.clone(), stop.clone());
+        let (inbound, door, stop) = (self.inbound.clone(), self.door.now(), stop.clone());
         if !door.proxies.iter().any(|proxy| proxy.contains(&peer)) {
             return welcome((stream, peer, BytesMut::new()), inbound, door, stop);
         }
@@ -149,13 +135,14 @@ fn welcome(
     door: Arc<Door>,
     stop: watch::Receiver<bool>,
 ) {
-    let client = inbound.clients.at(peer);
+    let rules = inbound.rules.now();
+    let client = rules.clients.at(peer);
     // who is known by a certificate can show it only under TLS
-    let may_show_one = door.server.tls != StartTls::Off && inbound.clients.any_by_certificate();
+    let may_show_one = door.server.tls != StartTls::Off && rules.clients.any_by_certificate();
     if client.is_none() && !may_show_one {
         return refuse_at(&stream, peer, &NO_CLIENT);
     }
-    let Some(places) = inbound.connections.welcome(peer, client.as_deref(), inbound.limits) else {
+    let Some(places) = inbound.connections.welcome(peer, client.as_deref(), rules.limits) else {
         return refuse_at(&stream, peer, &TOO_MANY);
     };
     let guest = move |stream| Guest { stream, peer, client, places, input };
@@ -163,7 +150,7 @@ fn welcome(
         let _under_way = inbound.work.begin("client session");
         inbound.meters.open.increment(1.0);
         let served = match net::tune(&stream) {
-            Ok(()) => session::serve(guest(Box::new(stream)), (&inbound, &door), stop).await,
+            Ok(()) => session::serve(guest(Box::new(stream)), (&inbound, &rules, &door), stop).await,
             Err(error) => Err(error),
         };
         if let Err(error) = served {

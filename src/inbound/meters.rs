@@ -1,6 +1,7 @@
 //! What taking mail in counts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -11,27 +12,39 @@ use crate::observe::names;
 pub(super) struct Meters {
     pub(super) connections: Counter,
     pub(super) open: Gauge,
-    /// Messages and octets, by client.
-    accepted: BTreeMap<Box<str>, (Counter, Counter)>,
 }
 
-impl Meters {
+impl Default for Meters {
+    fn default() -> Self {
+        Meters {
+            connections: counter!(names::CONNECTIONS, "role" => "relay"),
+            open: gauge!(names::CONNECTIONS_OPEN, "role" => "relay"),
+        }
+    }
+}
+
+/// Messages and octets that were taken, by client.
+pub(super) struct Accepted(BTreeMap<Box<str>, (Counter, Counter)>);
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Accepted {
     pub(super) fn new(clients: &Clients) -> Self {
         let of = |client: &Client| {
             let name = client.name.as_str();
             let messages = counter!(names::ACCEPTED, "client" => name.to_owned());
             (name.into(), (messages, counter!(names::ACCEPTED_BYTES, "client" => name.to_owned())))
         };
-        Meters {
-            connections: counter!(names::CONNECTIONS, "role" => "relay"),
-            open: gauge!(names::CONNECTIONS_OPEN, "role" => "relay"),
-            accepted: clients.iter().map(of).collect(),
-        }
+        Accepted(clients.iter().map(of).collect())
     }
 
     /// A client's message was taken.
-    pub(super) fn accepted(&self, client: &str, octets: u64) {
-        if let Some((messages, all_octets)) = self.accepted.get(client) {
+    pub(super) fn count(&self, client: &str, octets: u64) {
+        if let Some((messages, all_octets)) = self.0.get(client) {
             messages.increment(1);
             all_octets.increment(octets);
         }

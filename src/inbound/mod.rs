@@ -9,8 +9,10 @@ mod listener;
 mod meters;
 mod patience;
 mod proxied;
+mod rules;
 mod session;
 
 pub use connections::{ConnectionLimits, Connections};
 pub use listener::{Door, Inbound, Listener};
 pub use patience::Patience;
+pub use rules::Rules;

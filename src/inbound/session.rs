@@ -17,6 +17,7 @@ use super::connections::Places;
 use super::listener::{Door, Inbound, TOO_MANY};
 use super::meters;
 use super::patience::{Deadline, Progress};
+use super::rules::Rules;
 use crate::accounts::Client;
 use crate::gate::{Draft, GateError, Mail, Origin};
 use crate::mail::{Address, Class, EnhancedStatus, Recipient, Reply, ReversePath};
@@ -43,7 +44,7 @@ pub(super) struct Guest {
 /// Serves one connection to its end.
 pub(super) async fn serve(
     guest: Guest,
-    (inbound, door): (&Inbound, &Door),
+    (inbound, rules, door): (&Inbound, &Rules, &Door),
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Guest { stream, peer, client, places, input } = guest;
@@ -51,12 +52,13 @@ pub(super) async fn serve(
         stream,
         peer,
         inbound,
+        rules,
         stop,
         server: Server::new(door.server.clone()),
         client: None,
         places,
         tls: None,
-        deadline: Deadline::new(inbound.patience, Instant::now()),
+        deadline: Deadline::new(rules.patience, Instant::now()),
         input,
         transaction: None,
         draft: None,
@@ -86,6 +88,7 @@ struct Session<'a> {
     stream: Box<dyn Stream>,
     peer: IpAddr,
     inbound: &'a Inbound,
+    rules: &'a Rules,
     stop: watch::Receiver<bool>,
     server: Server,
     client: Option<Arc<Client>>,
@@ -137,9 +140,9 @@ impl Session<'_> {
         self.write().await?;
         // what came behind the command may be anybody's words (RFC 3207 5)
         self.input.clear();
-        let Some(tls) = &self.inbound.tls else { return Ok(false) };
+        let Some(tls) = &self.rules.tls else { return Ok(false) };
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let handshake = timeout(self.inbound.patience.handshake, tls.accept(stream)).await;
+        let handshake = timeout(self.rules.patience.handshake, tls.accept(stream)).await;
         let (stream, facts) = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(done) => done,
             Err(error) => {
@@ -151,7 +154,7 @@ impl Session<'_> {
         meters::handshake(facts.version.as_str());
         self.stream = stream;
         self.server.tls_started();
-        if let Some(client) = facts.certificate.and_then(|known| self.inbound.clients.by_certificate(known)) {
+        if let Some(client) = facts.certificate.and_then(|known| self.rules.clients.by_certificate(known)) {
             // it may be the same client's already, and was a stranger's otherwise
             (self.places.client, self.places.stranger) = (None, None);
             let Some(place) = self.inbound.connections.enter_as(&client) else {
@@ -253,7 +256,7 @@ impl Session<'_> {
         match draft.commit().await {
             Ok(accepted) => {
                 let client = self.client.as_ref().map_or("", |client| client.name.as_str());
-                self.inbound.meters().accepted(client, accepted.size_octets);
+                self.rules.accepted.count(client, accepted.size_octets);
                 tracing::info!(
                     event = "accepted",
                     id = %accepted.id,

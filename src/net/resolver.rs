@@ -13,6 +13,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 
 use crate::mail::Domain;
+use crate::work::Live;
 
 /// Answers kept in memory.
 const CACHE_MAX_ANSWERS: u64 = 4096;
@@ -94,7 +95,7 @@ impl Default for DnsSettings {
 
 /// hickory-resolver: answers are cached to their TTL, negative ones too.
 pub struct HickoryResolver {
-    asked: TokioResolver,
+    asked: Live<TokioResolver>,
     /// One without a cache; none where this is it.
     uncached: Option<Box<HickoryResolver>>,
 }
@@ -102,13 +103,22 @@ pub struct HickoryResolver {
 impl HickoryResolver {
     /// A resolver; fails where the system's configuration cannot be read.
     pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        let uncached = HickoryResolver { asked: build(settings, 0)?, uncached: None };
-        Ok(HickoryResolver { asked: build(settings, CACHE_MAX_ANSWERS)?, uncached: Some(Box::new(uncached)) })
+        let uncached = HickoryResolver { asked: build(settings, 0)?.into(), uncached: None };
+        let asked = build(settings, CACHE_MAX_ANSWERS)?.into();
+        Ok(HickoryResolver { asked, uncached: Some(Box::new(uncached)) })
+    }
+
+    /// Asks other servers from now on, as another would; questions that are under way get their answers.
+    pub fn become_like(&self, other: &HickoryResolver) {
+        self.asked.replace((*other.asked.now()).clone());
+        if let (Some(own), Some(other)) = (&self.uncached, &other.uncached) {
+            own.become_like(other);
+        }
     }
 
     async fn has_soa(&self, mut name: Name) -> bool {
         name.set_fqdn(true);
-        let found = self.asked.lookup(name, RecordType::SOA).await;
+        let found = self.asked.now().lookup(name, RecordType::SOA).await;
         found.is_ok_and(|found| found.answers().iter().any(|record| record.record_type() == RecordType::SOA))
     }
 
@@ -117,7 +127,7 @@ impl HickoryResolver {
         let mut name =
             Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
         name.set_fqdn(true);
-        let lookup = self.asked.lookup(name, kind).await.map_err(failed)?;
+        let lookup = self.asked.now().lookup(name, kind).await.map_err(failed)?;
         let records: Vec<RData> = lookup.answers().iter().map(|record| record.data.clone()).collect();
         if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
     }

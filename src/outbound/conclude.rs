@@ -3,12 +3,12 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::Deps;
 #[cfg(test)]
 use super::faults;
 use super::meters::{self, Meters};
 use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, ReportIds, Tried, settle};
+use super::{Deps, Settings};
 use crate::mail::{EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
@@ -23,7 +23,8 @@ pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError
 
 /// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
 pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried: Tried<'_>) {
-    let circumstances = circumstances(deps);
+    let settings = deps.settings.now();
+    let circumstances = circumstances(deps, &settings);
     let withheld = heed_breaker(deps, &leased.queued, tried.verdicts);
     let attempt = Attempt { queued: &leased.queued, tried, withheld: &withheld };
     let settlement = settle(&attempt, &circumstances);
@@ -44,20 +45,21 @@ pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried
 /// Tells the sender of a copy that it takes long.
 pub(super) async fn tell_delay(deps: &Deps, leased: Leased, tried: Tried<'_>) {
     let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
-    let batch = settle::tell_delay(&attempt, &circumstances(deps));
+    let settings = deps.settings.now();
+    let batch = settle::tell_delay(&attempt, &circumstances(deps, &settings));
     tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
     submit(deps, batch, leased, Vec::new()).await;
 }
 
 /// What the judge has to know now.
-pub(super) fn circumstances(deps: &Deps) -> Circumstances<'_> {
+pub(super) fn circumstances<'a>(deps: &Deps, settings: &'a Settings) -> Circumstances<'a> {
     let now = deps.clock.now();
     Circumstances {
         now,
-        hostname: &deps.settings.hostname,
-        retry: &deps.settings.retry,
-        expire_after: deps.settings.expire_after,
-        delay_notice_after: deps.settings.delay_notice_after,
+        hostname: &settings.hostname,
+        retry: &settings.retry,
+        expire_after: settings.expire_after,
+        delay_notice_after: settings.delay_notice_after,
         clock_is_sound: !deps.clock.has_jumped(),
         orders: deps.orders.now(),
         report_ids: ReportIds {
@@ -107,7 +109,8 @@ fn note(deps: &Deps, queued: &Queued, tried: Tried<'_>) {
 
 /// Gives a copy up by an operator's word, in the same write that tells its sender.
 pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Result<(), StoreError> {
-    let circumstances = circumstances(deps);
+    let settings = deps.settings.now();
+    let circumstances = circumstances(deps, &settings);
     let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
     let settlement = settle(&attempt, &circumstances);
     deps.store.commit(settlement.batch).await?;

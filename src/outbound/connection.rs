@@ -115,8 +115,9 @@ impl Connection {
     /// By TLS where it is offered, and works; else in clear, which nothing forbids yet (RFC 7435). Where it was
     /// found not to work that is not found out anew each time.
     async fn open_at(deps: &Deps, name: &str, address: SocketAddr) -> Result<Self, Reply> {
-        let tls = deps.tls.as_ref().filter(|_| !deps.hosts.has_broken_tls(deps.clock.now(), address));
-        match Self::open_by(deps, name, address, tls).await {
+        let tls = deps.tls.now();
+        let usable = (*tls).as_ref().filter(|_| !deps.hosts.has_broken_tls(deps.clock.now(), address));
+        match Self::open_by(deps, name, address, usable).await {
             Ok(connection) => Ok(connection),
             Err(NotOpened::Refused(reply)) => Err(reply),
             Err(NotOpened::BrokenTls(reply)) => {
@@ -139,7 +140,8 @@ impl Connection {
         address: SocketAddr,
         tls: Option<&ClientTls>,
     ) -> Result<Self, NotOpened> {
-        let stream = match timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await {
+        let settings = deps.settings.now();
+        let stream = match timeout(settings.connect_timeout, deps.dial.dial(address)).await {
             Ok(Ok(stream)) => stream,
             failed => {
                 deps.hosts.note_dead(deps.clock.now(), address);
@@ -151,7 +153,7 @@ impl Connection {
         };
         let mut connection = Connection {
             stream,
-            client: Client::by_tls(deps.settings.hostname.as_str(), tls.is_some()),
+            client: Client::by_tls(settings.hostname.as_str(), tls.is_some()),
             input: BytesMut::with_capacity(READ_OCTETS),
             output: Vec::new(),
             host: name.into(),

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::Deps;
 use super::connection::Connection;
 use super::sluice::Sluice;
 use crate::clock::Timestamp;
 use crate::net::Host;
+use crate::work::Permit;
+#[cfg(test)]
+use crate::work::Permits;
 
 /// An address that did not answer is tried behind the others for so long.
 const DEAD_FOR: Duration = Duration::from_secs(300);
@@ -29,8 +30,8 @@ const TIDIED_EVERY: Duration = Duration::from_millis(500);
 /// What a connection holds while it is open.
 #[derive(Debug)]
 pub(super) struct Place {
-    _any: OwnedSemaphorePermit,
-    provider: Option<(Arc<Sluice>, OwnedSemaphorePermit)>,
+    _any: Permit,
+    provider: Option<(Arc<Sluice>, Permit)>,
 }
 
 struct Kept {
@@ -189,7 +190,7 @@ impl Place {
         let of_provider = match provider {
             Some(sluice) => loop {
                 match sluice.try_enter() {
-                    Some(place) => break place,
+                    Some(place) => break Some(place),
                     None if deps.hosts.give_way(Some(sluice)) => {}
                     None => break sluice.enter().await,
                 }
@@ -204,22 +205,21 @@ impl Place {
     /// Whether others may be waiting for what it holds.
     pub(super) fn is_wanted(&self, deps: &Deps) -> bool {
         let provider_is_full = self.provider.as_ref().is_some_and(|(sluice, _)| sluice.is_full());
-        provider_is_full || deps.places.connections.available_permits() == 0
+        provider_is_full || deps.places.connections.free() == 0
     }
 }
 
-async fn any_place(deps: &Deps) -> Option<OwnedSemaphorePermit> {
+async fn any_place(deps: &Deps) -> Option<Permit> {
     #[cfg(test)]
     if super::faults::has(super::faults::Defect::IgnoresPlaces) {
-        return Arc::new(Semaphore::new(1)).acquire_owned().await.ok();
+        return Permits::new(Some(1)).enter().await;
     }
-    let places: &Arc<Semaphore> = &deps.places.connections;
+    let places = &deps.places.connections;
     loop {
-        match places.clone().try_acquire_owned() {
-            Ok(place) => return Some(place),
-            Err(_) if deps.hosts.give_way(None) => {}
-            // never closed: there is always a place in the end
-            Err(_) => return places.clone().acquire_owned().await.ok(),
+        match places.try_enter() {
+            Some(place) => return Some(place),
+            None if deps.hosts.give_way(None) => {}
+            None => return places.enter().await,
         }
     }
 }
@@ -229,7 +229,7 @@ pub(super) async fn tidy(deps: &Deps) {
     let mut times = tokio::time::interval(TIDIED_EVERY);
     loop {
         times.tick().await;
-        deps.hosts.tidy(deps.clock.now(), deps.settings.idle_timeout);
+        deps.hosts.tidy(deps.clock.now(), deps.settings.now().idle_timeout);
     }
 }
 

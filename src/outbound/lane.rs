@@ -15,6 +15,7 @@ use super::pace::Pace;
 use super::ready::Ready;
 use crate::mail::{Class, ClientName};
 use crate::queue::Leased;
+use crate::work::Permit;
 
 /// What a session has before it, where there are many.
 const COPIES_PER_SESSION: usize = 4;
@@ -42,7 +43,7 @@ pub(super) struct Credit {
     lane: Arc<Lane>,
     _copy: OwnedSemaphorePermit,
     /// A place within the domain's own limit, where it has one.
-    pub(super) of_domain: Option<OwnedSemaphorePermit>,
+    pub(super) of_domain: Option<Permit>,
 }
 
 /// Copies that may be in memory, over all lanes.

@@ -65,7 +65,7 @@ use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, ClientTls, Dial, Judge, Resolver};
 use crate::queue::{Leases, Orders};
 use crate::store::Store;
-use crate::work::Work;
+use crate::work::{Live, Permits, Work};
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub struct Deps {
     /// The way to remote servers.
     pub dial: Arc<dyn Dial>,
     /// For servers that offer TLS; never used where there is none.
-    pub tls: Option<ClientTls>,
+    pub tls: Live<Option<ClientTls>>,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
     /// How much may be under way at once.
@@ -151,13 +151,13 @@ pub struct Deps {
     /// What a test lets go wrong.
     pub faults: Faults,
     /// How mail is sent.
-    pub settings: Settings,
+    pub settings: Live<Settings>,
 }
 
 /// Places for what is under way, over all domains and paths.
 pub struct Places {
     /// A place for each connection to a remote server.
-    pub connections: Arc<Semaphore>,
+    pub connections: Permits,
     /// A place for each domain whose way is being looked up: an answer under way takes some 10 KB.
     pub look_ups: Arc<Semaphore>,
     /// A place for each copy in memory.
@@ -171,7 +171,7 @@ impl Places {
     pub fn new(settings: &Settings) -> Self {
         let places = |count| Arc::new(Semaphore::new(count));
         Places {
-            connections: places(settings.connections_max),
+            connections: Permits::new(Some(settings.connections_max)),
             look_ups: places(settings.look_ups_max),
             copies: places(settings.copies_max),
             urgent_copies: places(settings.urgent_copies_max),
@@ -179,9 +179,19 @@ impl Places {
     }
 }
 
+impl Deps {
+    /// Goes by other settings from now on: what begins after it does. What depends on memory and names stays as
+    /// it is (the copies, look-ups and domains at once, the tick, the host name).
+    pub fn change(&self, settings: Settings) {
+        self.places.connections.resize(Some(settings.connections_max));
+        self.sluices.change(&settings.caps);
+        self.settings.replace(settings);
+    }
+}
+
 impl Judge for Deps {
     fn may_use(&self, ip: IpAddr) -> bool {
-        if self.settings.allow_loopback {
+        if self.settings.now().allow_loopback {
             return true;
         }
         match ip.to_canonical() {
@@ -206,6 +216,6 @@ impl Judge for Deps {
                         || (ours.ip().is_unspecified() && net::is_local(address.ip())))
             })
         };
-        *host == self.settings.hostname || addresses.iter().any(is_ours)
+        *host == self.settings.now().hostname || addresses.iter().any(is_ours)
     }
 }

@@ -54,12 +54,13 @@ pub(super) async fn resolve(
     resolver: &dyn Resolver,
     domain: &Domain,
 ) -> Result<Route, RouteError> {
-    if let Some(via) = deps.settings.routes.fixed(domain) {
+    let settings = deps.settings.now();
+    if let Some(via) = settings.routes.fixed(domain) {
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
         return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]), provider: None });
     }
-    let hosts = net::find_site(resolver, domain, deps.settings.port, deps).await?;
+    let hosts = net::find_site(resolver, domain, settings.port, deps).await?;
     let provider = deps.sluices.provider(&hosts);
     Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts), provider })
 }

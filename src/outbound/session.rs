@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::Deps;
@@ -26,6 +25,7 @@ use crate::mail::{Return, Severity, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
+use crate::work::Permit;
 
 /// A session without work waits for so long, then leaves its connection to others.
 const LINGER: Duration = Duration::from_millis(250);
@@ -92,11 +92,11 @@ pub(super) async fn run(
 
 /// Messages that a connection may bring.
 fn most(deps: &Deps, lane: &Lane, connection: &Connection) -> u32 {
-    deps.settings.messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
+    deps.settings.now().messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
 }
 
 /// A place in the line of those that wait until the provider lets a message go.
-type Turn = Option<OwnedSemaphorePermit>;
+type Turn = Option<Permit>;
 
 /// A connection that is kept, or else a new one; and the turn of its first message.
 async fn find_connection(
@@ -195,7 +195,7 @@ async fn in_time(
         return None;
     }
     let turn = match (&route.provider, turn) {
-        (Some(provider), None) => provider.try_line_up(),
+        (Some(provider), None) => provider.try_line_up().map(Some),
         (_, turn) => Some(turn),
     };
     // others stand in line before their connections are opened: behind them
@@ -203,7 +203,7 @@ async fn in_time(
         lane.push_front(work);
         return None;
     };
-    let patience = deps.settings.idle_timeout;
+    let patience = deps.settings.now().idle_timeout;
     let waiting = lane.wait_for_time();
     let slot = async {
         lane.pace.slot(patience).await
@@ -333,7 +333,8 @@ impl Session<'_> {
         let wants_success = queued.envelope.recipients.iter().any(|to| to.notify.wants_success());
         let is_put_off = verdicts.iter().any(|verdict| verdict.severity() != Severity::Success);
         let is_late = || {
-            let given = circumstances(self.deps);
+            let settings = self.deps.settings.now();
+            let given = circumstances(self.deps, &settings);
             given.is_expired(queued) || given.is_delay_notice_due(queued)
         };
         verdicts.iter().any(Verdict::is_final)

@@ -6,14 +6,13 @@
 //! its own within the site's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pace::Pace;
 use crate::accounts::DomainPattern;
 use crate::mail::Domain;
 use crate::net::Host;
+use crate::work::{Permit, Permits};
 
 /// Domains with limits of their own whose state is kept; beyond that, those that rest are forgotten.
 const DOMAINS_KEPT: usize = 4096;
@@ -44,96 +43,126 @@ pub struct Caps {
 pub(super) struct Sluice {
     pub(super) pace: Pace,
     /// A place for each connection, or for each copy where it is a domain's.
-    places: Option<Arc<Semaphore>>,
+    places: Permits,
     /// A place for each session that waits for a slot.
-    line: Option<Arc<Semaphore>>,
+    line: Permits,
 }
 
 /// All limits.
 #[derive(Debug)]
-pub struct Sluices {
-    providers: Vec<(Vec<DomainPattern>, Arc<Sluice>)>,
+pub struct Sluices(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    providers: Vec<(Box<str>, Vec<DomainPattern>, Arc<Sluice>)>,
     caps: Vec<(Vec<DomainPattern>, Cap)>,
-    domains: Mutex<BTreeMap<Domain, Arc<Sluice>>>,
+    domains: BTreeMap<Domain, Arc<Sluice>>,
 }
 
 impl Sluice {
     fn new(cap: Cap) -> Arc<Self> {
         Arc::new(Sluice {
             pace: Pace::new(cap.per_second),
-            places: cap.connections_max.map(|most| Arc::new(Semaphore::new(most))),
-            line: cap
-                .per_second
-                .map(|rate| Arc::new(Semaphore::new((rate * LINE_SECONDS).ceil() as usize + 1))),
+            places: Permits::new(cap.connections_max),
+            line: Permits::new(line(cap)),
         })
     }
 
-    /// Waits for a place, if places are limited.
-    pub(super) async fn enter(&self) -> Option<OwnedSemaphorePermit> {
-        let places = self.places.clone()?;
-        // never closed: there is always a place in the end
-        places.acquire_owned().await.ok()
+    /// Has another limit from now on; what is under way counts within it.
+    fn change(&self, cap: Cap) {
+        self.pace.set(cap.per_second);
+        self.places.resize(cap.connections_max);
+        self.line.resize(line(cap));
     }
 
-    /// Takes a place where there is one: nothing where there is none, and nothing to hold where places
-    /// are not limited.
-    pub(super) fn try_enter(&self) -> Option<Option<OwnedSemaphorePermit>> {
-        match &self.places {
-            Some(places) => places.clone().try_acquire_owned().ok().map(Some),
-            None => Some(None),
-        }
+    /// Waits for a place.
+    pub(super) async fn enter(&self) -> Option<Permit> {
+        self.places.enter().await
+    }
+
+    /// Takes a place where there is one.
+    pub(super) fn try_enter(&self) -> Option<Permit> {
+        self.places.try_enter()
     }
 
     /// Waits for a place in the line for slots: before a connection is opened, not with one at hand.
-    pub(super) async fn line_up(&self) -> Option<OwnedSemaphorePermit> {
-        let line = self.line.clone()?;
-        // never closed: there is always a place in the end
-        line.acquire_owned().await.ok()
+    pub(super) async fn line_up(&self) -> Option<Permit> {
+        self.line.enter().await
     }
 
-    /// Takes a place in that line where there is one; as [`Self::try_enter`].
-    pub(super) fn try_line_up(&self) -> Option<Option<OwnedSemaphorePermit>> {
-        match &self.line {
-            Some(line) => line.clone().try_acquire_owned().ok().map(Some),
-            None => Some(None),
-        }
+    /// Takes a place in that line where there is one.
+    pub(super) fn try_line_up(&self) -> Option<Permit> {
+        self.line.try_enter()
     }
 
     /// Whether others may be waiting for a place.
     pub(super) fn is_full(&self) -> bool {
-        self.places.as_ref().is_some_and(|places| places.available_permits() == 0)
+        self.places.free() == 0
     }
+}
+
+/// Places in the line for slots.
+fn line(cap: Cap) -> Option<usize> {
+    cap.per_second.map(|rate| (rate * LINE_SECONDS).ceil() as usize + 1)
 }
 
 impl Sluices {
     /// With nothing under way.
     pub fn new(caps: &Caps) -> Self {
-        let provider = |(_, mx, cap): &(Box<str>, Vec<DomainPattern>, Cap)| (mx.clone(), Sluice::new(*cap));
-        Sluices {
-            providers: caps.providers.iter().map(provider).collect(),
-            caps: caps.domains.clone(),
-            domains: Mutex::default(),
+        let sluices = Sluices(Mutex::default());
+        sluices.change(caps);
+        sluices
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes by other limits from now on. A provider that keeps its name keeps what is under way within its limit,
+    /// and so does a domain; those that have none any more let go what waits there.
+    pub fn change(&self, caps: &Caps) {
+        let mut state = self.state();
+        let mut before = std::mem::take(&mut state.providers);
+        for (name, mx, cap) in &caps.providers {
+            let known =
+                before.iter().position(|(known, ..)| known == name).map(|at| before.swap_remove(at).2);
+            let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| Sluice::new(*cap));
+            state.providers.push((name.clone(), mx.clone(), sluice));
         }
+        before.iter().for_each(|(_, _, gone)| gone.change(Cap::default()));
+        state.caps.clone_from(&caps.domains);
+        let State { caps, domains, .. } = &mut *state;
+        domains.retain(|domain, sluice| {
+            let cap = cap_of(caps, domain);
+            sluice.change(cap.unwrap_or_default());
+            cap.is_some()
+        });
     }
 
     /// The provider of a site, by its hosts in order of preference; the first that matches counts.
     pub(super) fn provider(&self, hosts: &[Host]) -> Option<Arc<Sluice>> {
         let best = Domain::parse(&hosts.first()?.name).ok()?;
-        let matching = |(mx, _): &&(Vec<DomainPattern>, _)| mx.iter().any(|pattern| pattern.matches(&best));
-        self.providers.iter().find(matching).map(|(_, sluice)| sluice.clone())
+        let state = self.state();
+        let is_its = |mx: &[DomainPattern]| mx.iter().any(|pattern| pattern.matches(&best));
+        state.providers.iter().find(|(_, mx, _)| is_its(mx)).map(|(_, _, sluice)| sluice.clone())
     }
 
     /// A domain's own limit, where it has one; the first that matches counts.
     pub(super) fn domain(&self, domain: &Domain) -> Option<Arc<Sluice>> {
-        let matching = |(of, _): &&(Vec<DomainPattern>, _)| of.iter().any(|pattern| pattern.matches(domain));
-        let cap = self.caps.iter().find(matching)?.1;
-        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { caps, domains, .. } = &mut *self.state();
+        let cap = cap_of(caps, domain)?;
         if domains.len() >= DOMAINS_KEPT {
             domains.retain(|_, sluice| Arc::strong_count(sluice) > 1 || !sluice.pace.wait().is_zero());
         }
         let new = || Sluice::new(cap);
         Some(domains.entry(domain.clone()).or_insert_with(new).clone())
     }
+}
+
+/// The first limit that matches.
+fn cap_of(caps: &[(Vec<DomainPattern>, Cap)], domain: &Domain) -> Option<Cap> {
+    let is_its = |of: &[DomainPattern]| of.iter().any(|pattern| pattern.matches(domain));
+    caps.iter().find(|(of, _)| is_its(of)).map(|(_, cap)| *cap)
 }
 
 #[cfg(test)]
@@ -172,5 +201,33 @@ mod tests {
         let again = sluices.domain(&domain("slow.example")).expect("has one");
         assert!(!again.pace.wait().is_zero());
         assert!(sluices.domain(&domain("other.example")).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_limits_count_what_is_under_way_and_no_limit_lets_go_who_waits() {
+        let cap = |most: usize| Cap { connections_max: Some(most), per_second: None };
+        let caps = |mx: &str, most: usize| Caps {
+            providers: vec![("m".into(), patterns(mx), cap(most))],
+            domains: vec![(patterns(mx), cap(most))],
+        };
+        let sluices = Sluices::new(&caps("a.example", 3));
+        let domain = Domain::parse("a.example").expect("a domain");
+        for find in
+            [&(|| sluices.provider(&[host("a.example")])) as &dyn Fn() -> Option<Arc<Sluice>>, &|| {
+                sluices.domain(&domain)
+            }]
+        {
+            sluices.change(&caps("a.example", 3));
+            let sluice = find().expect("one");
+            let mut held: Vec<Permit> = (0..3).filter_map(|_| sluice.try_enter()).collect();
+            sluices.change(&caps("a.example", 2));
+            held.pop();
+            assert!(sluice.is_full(), "two are held, and two may be");
+            held.pop();
+            assert!(find().is_some_and(|same| Arc::ptr_eq(&same, &sluice) && !same.is_full()));
+            sluices.change(&Caps::default());
+            assert!(find().is_none() && !sluice.is_full());
+            assert!((0..100).all(|_| sluice.try_enter().is_some()));
+        }
     }
 }

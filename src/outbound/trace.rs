@@ -35,9 +35,10 @@ pub struct Way {
 pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
     // as for mail: a denial counts only with proof
     let route = doubt::resolve(deps, domain).await?;
-    let is_fixed = deps.settings.routes.fixed(domain).is_some();
+    let settings = deps.settings.now();
+    let is_fixed = settings.routes.fixed(domain).is_some();
     let best = route.hosts.first().and_then(|host| Domain::parse(&host.name).ok()).filter(|_| !is_fixed);
-    let providers = deps.settings.caps.providers.iter();
+    let providers = settings.caps.providers.iter();
     let mut matching = providers.filter(|(_, mx, _)| {
         best.as_ref().is_some_and(|best| mx.iter().any(|pattern| pattern.matches(best)))
     });
@@ -80,7 +81,7 @@ pub async fn probe(deps: &Deps, host: &Host, address: SocketAddr, from: &Reverse
         Ok(talk) => talk,
         Err(probe) => return probe,
     };
-    let goes_on = talk.as_far_as_rcpt(deps, host, (from, to), deps.tls.is_some()).await;
+    let goes_on = talk.as_far_as_rcpt(deps, host, (from, to), deps.tls.now().is_some()).await;
     if let Err(Broken::Tls) = goes_on {
         talk = match Talk::begin(deps, address, talk.probe).await {
             Ok(talk) => talk,
@@ -107,7 +108,7 @@ struct Talk {
 
 impl Talk {
     async fn begin(deps: &Deps, address: SocketAddr, mut probe: Probe) -> Result<Self, Probe> {
-        let dialled = timeout(deps.settings.connect_timeout, deps.dial.dial(address)).await;
+        let dialled = timeout(deps.settings.now().connect_timeout, deps.dial.dial(address)).await;
         match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => Ok(Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe }),
             Err(error) => {
@@ -154,17 +155,18 @@ impl Talk {
 
     /// EHLO, or HELO where that is not known; gives the lines of the answer.
     async fn greet(&mut self, deps: &Deps) -> Result<Vec<Box<str>>, Broken> {
-        let (reply, lines) = self.ask(format!("EHLO {}", deps.settings.hostname)).await?;
+        let (reply, lines) = self.ask(format!("EHLO {}", deps.settings.now().hostname)).await?;
         if reply.code == 250 {
             return Ok(lines);
         }
-        let (reply, _) = self.ask(format!("HELO {}", deps.settings.hostname)).await?;
+        let (reply, _) = self.ask(format!("HELO {}", deps.settings.now().hostname)).await?;
         if reply.code == 250 { Ok(Vec::new()) } else { Err(Broken::Talk) }
     }
 
     /// Whether the session goes on under TLS.
     async fn start_tls(&mut self, deps: &Deps, host: &Host) -> Result<bool, Broken> {
-        let Some(tls) = deps.tls.as_ref() else { return Ok(false) };
+        let tls = deps.tls.now();
+        let Some(tls) = tls.as_ref() else { return Ok(false) };
         if self.ask("STARTTLS".into()).await?.0.code != 220 {
             return Ok(false);
         }

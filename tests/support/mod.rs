@@ -151,6 +151,13 @@ impl Place {
         &self.config
     }
 
+    /// Changes a piece of the configuration file.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("read");
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        std::fs::write(&self.config, text.replacen(from, to, 1)).expect("written");
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -265,8 +272,17 @@ impl Relay {
 
     /// SIGTERM.
     pub fn tell_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    /// SIGHUP: it reads its configuration again.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
     }
 
     /// SIGTERM, and the exit status.

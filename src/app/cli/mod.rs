@@ -3,6 +3,7 @@
 mod domain;
 mod pages;
 mod queue;
+mod reload;
 mod remote;
 
 use std::io::Write as _;
@@ -74,6 +75,11 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Has the relay that runs read its configuration again.
+    ///
+    /// What can change does, at once; what needs a restart is named; a faulty file changes nothing.
+    #[command(after_help = "Example:\n  barid config check && barid reload")]
+    Reload(Remote),
     /// Looks after the data directory of a relay that is not running.
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -197,6 +203,7 @@ pub fn run() -> ExitCode {
         Command::Domain { command, remote } => domain::run(command, &remote),
         Command::Trace { options, remote } => domain::trace(options, &remote),
         Command::Stats { limit, remote } => domain::stats(limit, &remote),
+        Command::Reload(remote) => reload::run(&remote),
         Command::Completions { shell } => {
             pages::completions(shell, Cli::command());
             Ok(())

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::app::config::{Config, DEFAULT_PATH};
+use crate::app::config::{Config, DEFAULT_PATH, Span};
 use crate::app::control::call::{self, CallError};
 use crate::app::control::{SOCKET, wire};
 
@@ -113,7 +113,8 @@ pub(super) struct Select {
 
 /// A time span with its unit, in seconds.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    crate::app::config::Span::parse(text).map(|span| span.0.as_secs())
+    let span = Span::parse(text).map(|span| span.0.as_secs());
+    span.ok_or_else(|| "a time span is a number and ms, s, m, h or d, such as 30m".into())
 }
 
 impl Select {

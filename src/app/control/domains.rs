@@ -328,7 +328,7 @@ pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -
         "route": if way.is_fixed { "configured" } else { "mx" },
         "site": way.site.as_str(),
         "provider": way.provider,
-        "tls": if control.deps.tls.is_some() { "opportunistic" } else { "never" },
+        "tls": if control.deps.tls.now().is_some() { "opportunistic" } else { "never" },
         "stops": stops,
         "accepted": request.probe.then_some(accepted),
     }))

@@ -26,6 +26,7 @@ use super::pieces::pieces;
 use super::record::{Operator, RecordBook};
 use super::wire::Line;
 use super::{SOCKET, domains, export, queue, stats};
+use crate::app::reload::Reloader;
 use crate::outbound::{Deps, Outbound};
 
 /// Pieces of an answer that wait for a slow reader.
@@ -43,6 +44,8 @@ pub(in crate::app) struct Control {
     pub(in crate::app) manager: Addr<Outbound>,
     /// All metrics.
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
+    /// Whoever reads the configuration again.
+    pub(in crate::app) reloader: Arc<Reloader>,
     /// What operators did.
     pub(in crate::app) record: RecordBook,
     /// Turns true when the relay stops.
@@ -180,6 +183,7 @@ async fn change(
         "queue/release" => act(queue::Act::Release).await,
         "queue/rm" => act(queue::Act::Remove).await,
         "queue/bounce" => act(queue::Act::Bounce).await,
+        "reload" => serde_json::to_value(control.reloader.reload().await).map_err(|error| error.to_string()),
         "domain/suspend" => domains::suspend(control, parse(request)?).await,
         "domain/resume" => domains::resume(control, parse(request)?).await,
         _ => Err(format!("no command `{command}`: `barid --version` here and there may differ")),

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::core::{Core, Effect, Event};
 use super::steps::{admit, move_alarm, page, resolve, sweep};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain};
 use crate::net::RouteError;
-use crate::outbound::Deps;
 use crate::outbound::lane::Credit;
 use crate::outbound::look::LookAtDomain;
 use crate::outbound::manager::{ChildSays, FindPath, Tick};
 use crate::outbound::path::{AskCredits, AskUrgently, PathHandle};
 use crate::outbound::route::Route;
 use crate::outbound::sluice::Sluice;
+use crate::outbound::{Deps, Settings};
 use crate::queue::{PageRequest, Turns};
+use crate::work::Permit;
 
 /// Mail may be due at this time; whether somebody waits for it.
 #[derive(Message)]
@@ -74,7 +74,7 @@ pub(in crate::outbound) struct Reconsider;
 /// The domain's own limit lets these copies go.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Admitted(Vec<Option<OwnedSemaphorePermit>>);
+struct Admitted(Vec<Permit>);
 
 /// The manager has forgotten this domain.
 #[derive(Message)]
@@ -104,13 +104,15 @@ pub(in crate::outbound) struct DomainActor {
     core: Core,
     domain: Domain,
     deps: Arc<Deps>,
+    /// Those that it was told of last.
+    settings: Arc<Settings>,
     manager: ManagerPort,
     route: Option<Route>,
     path: Option<PathHandle>,
     credits: Vec<Credit>,
     /// The domain's own limit, where it has one, and what that lets go.
     sluice: Option<Arc<Sluice>>,
-    admitted: Vec<Option<OwnedSemaphorePermit>>,
+    admitted: Vec<Permit>,
     /// How far this lap has come, and whose turn it is.
     turns: Turns,
     /// When operators last ordered everything to be tried, as far as a lap was made for that, or is.
@@ -142,11 +144,13 @@ impl DomainActor {
     /// Starts a domain on the current arbiter.
     pub(in crate::outbound) fn start(deps: Arc<Deps>, domain: Domain, manager: ManagerPort) -> DomainHandle {
         let sluice = deps.sluices.domain(&domain);
-        let core = Core::new(deps.settings.retry.clone(), sluice.is_some(), deps.clock.now());
+        let settings = deps.settings.now();
+        let core = Core::new(settings.retry.clone(), sluice.is_some(), deps.clock.now());
         let actor = DomainActor {
             core,
             domain,
             deps,
+            settings,
             manager,
             route: None,
             path: None,
@@ -168,6 +172,26 @@ impl DomainActor {
         for effect in effects {
             self.perform(effect, context);
         }
+    }
+
+    /// Looks whether other settings hold by now.
+    fn heed_settings(&mut self, context: &mut Context<Self>) {
+        let settings = self.deps.settings.now();
+        if Arc::ptr_eq(&settings, &self.settings) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.sluice = self.deps.sluices.domain(&self.domain);
+        let way = |settings: &Settings| {
+            let by_mx = (settings.port, settings.allow_loopback);
+            settings.routes.fixed(&self.domain).ok_or(by_mx)
+        };
+        let event = Event::Resettled {
+            retry: self.settings.retry.clone(),
+            is_limited: self.sluice.is_some(),
+            is_rerouted: way(&before) != way(&self.settings),
+        };
+        self.happen(event, context);
     }
 
     fn perform(&mut self, effect: Effect, context: &mut Context<Self>) {
@@ -433,7 +457,7 @@ impl Handler<Credits> for DomainActor {
             let admitted = std::mem::take(&mut self.admitted);
             self.credits.truncate(admitted.len());
             for (credit, place) in self.credits.iter_mut().zip(admitted) {
-                credit.of_domain = place;
+                credit.of_domain = Some(place);
             }
         }
         self.happen(Event::Credited(self.credits.len()), context);
@@ -491,6 +515,7 @@ impl Handler<Tick> for DomainActor {
             self.path = None;
             self.happen(Event::PathLost, context);
         }
+        self.heed_settings(context);
         self.happen(Event::Tick { crowded: tick.crowded }, context);
     }
 }

@@ -43,6 +43,14 @@ pub(super) enum Event {
     Reconsidered,
     /// The domain's own limit lets so many copies go.
     Admitted(usize),
+    /// Other settings hold.
+    Resettled {
+        retry: RetrySchedule,
+        /// Whether the domain has a limit of its own now.
+        is_limited: bool,
+        /// Whether its mail goes another way now.
+        is_rerouted: bool,
+    },
     /// A page was read and handed on.
     Paged {
         /// Whether everything that is due has been seen in this lap.
@@ -205,6 +213,15 @@ impl Core {
             }
             Event::Admitted(_) => self.doing = Doing::Nothing,
             Event::AlarmMoved => self.alarm_moved(),
+            Event::Resettled { retry, is_limited, is_rerouted } => {
+                // even the same way may be another provider's now
+                (self.retry, self.is_limited, self.routed_at) = (retry, is_limited, None);
+                let is_of_way =
+                    |block: Block| matches!(block.by, Blocker::Path | Blocker::Name { .. } | Blocker::Crowd);
+                if is_rerouted && self.block.is_some_and(is_of_way) {
+                    self.unblock();
+                }
+            }
             Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
             Event::PathDown { until, is_known } => {
                 if self.doing == Doing::Asking {
@@ -504,6 +521,24 @@ mod tests {
             (15, Event::AlarmMoved, vec![]),
             (135, Event::Tick { crowded: false }, vec![Effect::Resolve]),
             (135, Event::NoRoute(gone.clone(), 1), vec![Effect::Sweep { everything: Some(gone) }]),
+        ]);
+    }
+
+    #[test]
+    fn mail_that_goes_another_way_waits_for_the_old_one_no_longer() {
+        let retry = || RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
+        let same = Event::Resettled { retry: retry(), is_limited: true, is_rerouted: false };
+        let other = Event::Resettled { retry: retry(), is_limited: true, is_rerouted: true };
+        check(vec![
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
+            (0, Event::Routed, vec![Effect::Ask]),
+            (0, Event::PathDown { until: at(40), is_known: true }, vec![Effect::Sweep { everything: None }]),
+            (0, Event::Swept, vec![moved_alarm(40, Blocker::Path)]),
+            (1, Event::AlarmMoved, vec![]),
+            (2, same, vec![]),
+            (3, other, vec![Effect::Resolve]),
+            // and has a limit of its own by now
+            (3, Event::Routed, vec![Effect::Admit]),
         ]);
     }
 

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Verdict};
@@ -20,6 +18,7 @@ use crate::outbound::sluice::Sluice;
 use crate::outbound::{Deps, doubt};
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
+use crate::work::Permit;
 
 /// Copies that a domain's own limit lets go at once.
 const ADMITTED_AT_ONCE: usize = 64;
@@ -32,8 +31,8 @@ const SWEEP_COPIES: usize = 200;
 
 /// Waits until the domain's own limit lets copies go: one for each slot of its pace, at once as many as
 /// are free.
-pub(super) async fn admit(sluice: &Sluice) -> Vec<Option<OwnedSemaphorePermit>> {
-    let first = sluice.enter().await;
+pub(super) async fn admit(sluice: &Sluice) -> Vec<Permit> {
+    let Some(first) = sluice.enter().await else { return Vec::new() };
     if !sluice.pace.slot(ADMISSION_PATIENCE).await {
         return Vec::new();
     }
@@ -87,7 +86,8 @@ pub(super) async fn sweep(
     loop {
         let (of, shared, all) = (domain.clone(), deps.clone(), everything.is_some());
         let read = deps.store.read(move |reader| {
-            let given = circumstances(&shared);
+            let settings = shared.settings.now();
+            let given = circumstances(&shared, &settings);
             let is_wanted =
                 |queued: &Queued| all || given.is_expired(queued) || given.is_delay_notice_due(queued);
             let wanted = (SWEEP_COPIES, &is_wanted as &dyn Fn(&Queued) -> bool);
@@ -104,7 +104,8 @@ pub(super) async fn sweep(
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
             let tried = Tried { verdicts: &verdicts, remote: None, content: content.as_deref() };
-            if everything.is_none() && !circumstances(deps).is_expired(&leased.queued) {
+            let settings = deps.settings.now();
+            if everything.is_none() && !circumstances(deps, &settings).is_expired(&leased.queued) {
                 tell_delay(deps, leased, tried).await;
                 continue;
             }

@@ -92,7 +92,7 @@ impl Outbound {
     /// Starts sending, on the current arbiter. `inbox` gets the store's alarms.
     pub fn start(deps: Arc<Deps>, inbox: AlarmInbox) -> Addr<Self> {
         let manager = Outbound {
-            core: Core::new(deps.settings.domains_max),
+            core: Core::new(deps.settings.now().domains_max),
             deps,
             inbox,
             domains: BTreeMap::new(),
@@ -292,7 +292,7 @@ impl Actor for Outbound {
         let deps = self.deps.clone();
         tokio::spawn(async move { tokio::join!(rest::tidy(&deps), hosts::tidy(&deps)) });
         // a task posts the beats: an actor's own timers starve under load
-        let (me, every) = (me.downgrade(), self.deps.settings.tick);
+        let (me, every) = (me.downgrade(), self.deps.settings.now().tick);
         tokio::spawn(async move {
             let mut beats = tokio::time::interval(every);
             beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

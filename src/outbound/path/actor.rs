@@ -8,7 +8,6 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 use super::core::{Core, Effect, Event, LaneState, Limits};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
-use crate::outbound::Deps;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
 use crate::outbound::lane::{CopyPlaces, Lane, Work};
 use crate::outbound::look::{LookAtPath, PathLook};
@@ -16,6 +15,7 @@ use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::outbound::session::{self, Parting};
+use crate::outbound::{Deps, Settings};
 
 /// Copies that one path may hold in memory.
 const WINDOW_MAX: usize = 256;
@@ -53,6 +53,8 @@ pub(in crate::outbound) type PathHandle = Addr<Path>;
 pub(in crate::outbound) struct Path {
     core: Core,
     deps: Arc<Deps>,
+    /// Those that it was told of last.
+    settings: Arc<Settings>,
     route: Route,
     lane: Arc<Lane>,
     /// Where answers to domains go.
@@ -73,15 +75,10 @@ impl Path {
                     path.do_send(Happened(Event::Changed));
                 }
             };
-            let settings = &deps.settings;
+            let settings = deps.settings.now();
             let places =
                 CopyPlaces { all: deps.places.copies.clone(), urgent: deps.places.urgent_copies.clone() };
-            let limits = Limits {
-                connections_max: settings.connections_per_site_max,
-                rate_max: settings.rate_per_site_max,
-                retry: settings.retry.clone(),
-            };
-            let core = Core::new(limits, deps.clock.now());
+            let core = Core::new(limits(&settings), deps.clock.now());
             Path {
                 core,
                 route,
@@ -89,6 +86,7 @@ impl Path {
                 domains: HashMap::new(),
                 say,
                 is_released: false,
+                settings,
                 deps,
             }
         })
@@ -119,7 +117,7 @@ impl Path {
             idle_sessions,
             pacing: self.lane.pacing(),
             slot_in,
-            is_tight: 2 * self.deps.places.copies.available_permits() < self.deps.settings.copies_max,
+            is_tight: 2 * self.deps.places.copies.available_permits() < self.settings.copies_max,
         }
     }
 
@@ -177,6 +175,15 @@ impl Path {
             let session = tokio::spawn(session::run(deps, route, lane, opened));
             path.do_send(Happened(Event::Ended(session.await.unwrap_or(Parting::Peaceful))));
         });
+    }
+}
+
+/// What the settings let any path do.
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        connections_max: settings.connections_per_site_max,
+        rate_max: settings.rate_per_site_max,
+        retry: settings.retry.clone(),
     }
 }
 
@@ -269,6 +276,11 @@ impl Handler<Tick> for Path {
     fn handle(&mut self, tick: Tick, context: &mut Self::Context) {
         self.domains.retain(|_, (granted, _)| granted.connected());
         self.core.forget(|domain| self.domains.contains_key(domain));
+        let settings = self.deps.settings.now();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.settings = settings;
+            self.happen(Event::Limited(limits(&self.settings)), context);
+        }
         self.happen(Event::Tick { crowded: tick.crowded }, context);
     }
 }

@@ -47,6 +47,8 @@ pub(super) enum Event {
     Urged(Timestamp),
     /// Places in the window came free, or copies came in.
     Changed,
+    /// Other limits hold.
+    Limited(Limits),
     /// A session is up.
     Opened,
     /// A session has ended.
@@ -179,6 +181,11 @@ impl Core {
             }
             Event::Recalled(rest) => self.recalled(now, rest, &mut effects),
             Event::Changed => self.last_active = now,
+            Event::Limited(limits) => {
+                self.retry = limits.retry;
+                self.window.limit(limits.connections_max);
+                self.rate.limit(limits.rate_max);
+            }
             Event::Opened => {
                 self.up += 1;
                 self.window.opened();

@@ -50,6 +50,11 @@ impl Rate {
         Rate { cap, learned: None, throughput: Throughput::default() }
     }
 
+    /// Another configured limit, from now on.
+    pub(super) fn limit(&mut self, cap: Option<f64>) {
+        self.cap = cap;
+    }
+
     /// Messages a second that may go; `None` for as many as can.
     pub(super) fn per_second(&self) -> Option<f64> {
         let learned = self.learned.as_ref().map(|learned| learned.per_second);

@@ -26,6 +26,13 @@ impl Window {
         Window { max, size: 1, refused: None }
     }
 
+    /// So many at most from now on. A window that was as wide as it might be goes on growing.
+    pub(super) fn limit(&mut self, max: usize) {
+        let was_full = self.size >= self.max && self.refused.is_none();
+        self.max = max;
+        self.size = if was_full { (self.size + GROWTH).min(max) } else { self.size.min(max) };
+    }
+
     /// How many connections there may be.
     pub(super) fn size(&self) -> usize {
         self.size
@@ -81,6 +88,19 @@ mod tests {
         window.tick(at(65));
         window.tick(at(66));
         assert_eq!(window.size(), 8, "one more a minute");
+    }
+
+    #[test]
+    fn another_limit_counts_at_once_and_lets_a_full_window_grow_on() {
+        let mut window = Window::new(3);
+        (0..4).for_each(|_| window.opened());
+        window.limit(20);
+        assert_eq!(window.size(), 5);
+        window.limit(2);
+        assert_eq!(window.size(), 2);
+        window.refused_beyond(at(0), 1);
+        window.limit(9);
+        assert_eq!(window.size(), 1, "what the site refused it may refuse still");
     }
 
     #[test]

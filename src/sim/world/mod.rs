@@ -319,7 +319,7 @@ impl World {
             started: clock.now(),
             resolver: Arc::new(self.names.clone()),
             dial: Arc::new(network.clone()),
-            tls: None,
+            tls: None.into(),
             outcomes: self.hear_outcomes(),
             places: Places::new(&settings),
             sluices: Sluices::new(&settings.caps),
@@ -331,9 +331,9 @@ impl World {
             listening: Vec::new(),
             work: Work::default(),
             faults,
-            settings,
+            settings: settings.into(),
         };
-        let (names, copies_max) = (self.names.clone(), deps.settings.copies_max);
+        let (names, copies_max) = (self.names.clone(), self.settings.copies_max);
         let manager = Outbound::start(Arc::new(deps), inbox);
         let life = Life { store, leases, gate, network, names, copies_max, manager };
         self.compare(&life);
