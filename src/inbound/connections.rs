@@ -129,9 +129,12 @@ impl Drop for Place {
 impl Drop for ClientPlace {
     fn drop(&mut self) {
         let mut counts = self.connections.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        // there are no more of them than clients in the configuration
         if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
+            // a reload may have made it nobody's name
+            if *count == 0 {
+                counts.remove(&self.client);
+            }
         }
     }
 }

@@ -31,8 +31,8 @@ pub(super) enum Kind {
     /// As it is written, and its worth where it is a number that somebody could mean.
     Number(String, Option<u64>),
     Truth(bool),
-    /// A fraction or a date, which no setting is.
-    Foreign(String),
+    /// What no setting is; and what it is called.
+    Foreign(String, &'static str),
     List(Vec<Node>),
     Table(Table),
 }
@@ -58,7 +58,7 @@ impl Node {
     pub(super) fn written(&self) -> String {
         match &self.kind {
             Kind::Text(text) => quoted(text),
-            Kind::Number(text, _) | Kind::Foreign(text) => text.clone(),
+            Kind::Number(text, _) | Kind::Foreign(text, _) => text.clone(),
             Kind::Truth(truth) => truth.to_string(),
             Kind::List(nodes) => {
                 let nodes: Vec<String> = nodes.iter().map(Node::written).collect();
@@ -79,7 +79,7 @@ impl Node {
             Kind::Text(_) => "a text",
             Kind::Number(..) => "a number",
             Kind::Truth(_) => "a truth value",
-            Kind::Foreign(_) => "a fraction or a date",
+            Kind::Foreign(_, called) => called,
             Kind::List(_) => "an array",
             Kind::Table(_) => "a table",
         }
@@ -134,8 +134,8 @@ fn node_of(value: &Spanned<DeValue<'_>>, at: &impl Fn(usize) -> Place) -> Node {
             Kind::Number(number.to_string(), worth)
         }
         DeValue::Boolean(truth) => Kind::Truth(*truth),
-        DeValue::Float(number) => Kind::Foreign(number.to_string()),
-        DeValue::Datetime(date) => Kind::Foreign(date.to_string()),
+        DeValue::Float(number) => Kind::Foreign(number.to_string(), "a fraction"),
+        DeValue::Datetime(date) => Kind::Foreign(date.to_string(), "a date"),
         DeValue::Array(values) => Kind::List(values.iter().map(|value| node_of(value, at)).collect()),
         DeValue::Table(table) => Kind::Table(table_of(table, at)),
     };

@@ -7,7 +7,7 @@ use std::fmt;
 use super::fault::Fault;
 use super::node::{Kind, Node, Place, Table};
 use super::section::{Contents, Declared, Field};
-use super::source::Sources;
+use super::source::{Sources, read_file};
 use super::value::Value;
 
 /// A secret, or whatever text is kept elsewhere, is no longer.
@@ -189,6 +189,11 @@ impl<'a> Reader<'a> {
         done
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Reads what is written as a text, or stands elsewhere as one.
     pub(super) fn text<T, E: fmt::Display>(
         &mut self,
@@ -229,11 +234,7 @@ impl<'a> Reader<'a> {
     /// The text of a file, without the line end behind it; relative to the file that names it.
     fn read_elsewhere(&self, node: &Node, file: &str) -> Result<String, String> {
         let path = self.sources.directory(node.place).join(file);
-        let size = std::fs::metadata(&path).map_err(|error| error.to_string())?.len();
-        if size > ELSEWHERE_MAX_OCTETS {
-            return Err(format!("it is larger than {} KiB", ELSEWHERE_MAX_OCTETS >> 10));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| error.to_string())?;
+        let text = read_file(&path, ELSEWHERE_MAX_OCTETS)?;
         let text = text.strip_suffix('\n').unwrap_or(&text);
         Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
     }

@@ -170,7 +170,7 @@ section! {
 section! {
     /// The resolver.
     DnsSection {
-        /// The servers that are asked; the system's where there are none.
+        /// The servers that are asked; the system's where there are none, which a reload reads anew.
         servers: Vec<SocketAddr> = Vec::new() => Live, example("[\"192.0.2.53:53\", \"192.0.2.54:53\"]");
     }
 }

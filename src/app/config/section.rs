@@ -202,7 +202,7 @@ macro_rules! section {
 
         impl $crate::app::config::value::Value for $name {
             fn form() -> String {
-                "a table".into()
+                concat!("a table of:" $(, " ", stringify!($key))*).into()
             }
 
             fn read(

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
@@ -41,7 +43,7 @@ struct Source {
 pub(super) fn read(path: &Path) -> Sources {
     let mut sources = Sources::default();
     let own = sources.enter(path);
-    match read_file(path) {
+    match read_file(path, FILE_MAX_OCTETS) {
         Ok(text) => sources.take(own, &text),
         Err(error) => {
             let why = format!("cannot be read: {error}");
@@ -60,12 +62,15 @@ pub(super) fn read_text(name: &str, text: &str) -> Sources {
     sources
 }
 
-fn read_file(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > FILE_MAX_OCTETS {
-        return Err(format!("it is larger than {} MiB", FILE_MAX_OCTETS >> 20));
+/// Reads a file of so many octets at most: a device has no end.
+pub(super) fn read_file(path: &Path, octets_max: u64) -> Result<String, String> {
+    let told = |error: std::io::Error| error.to_string();
+    let mut text = String::new();
+    let read = File::open(path).map_err(told)?.take(octets_max + 1).read_to_string(&mut text);
+    match read.map_err(told)? {
+        read if read as u64 > octets_max => Err(format!("it has more than {} KiB", octets_max >> 10)),
+        _ => Ok(text),
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 impl Sources {
@@ -138,13 +143,20 @@ impl Sources {
     }
 
     /// The patterns of `include`; that it is an array of texts is told where it is read as a setting.
-    fn patterns(&self, table: &Table) -> Vec<(Place, String)> {
+    fn patterns(&mut self, table: &Table) -> Vec<(Place, String)> {
         let Some((_, Node { kind: Kind::List(nodes), .. })) = table.0.get(INCLUDE) else { return Vec::new() };
-        let texts = nodes.iter().filter_map(|node| match &node.kind {
-            Kind::Text(text) => Some((node.place, text.clone())),
-            _ => None,
-        });
-        texts.collect()
+        let mut patterns = Vec::new();
+        for node in nodes {
+            match &node.kind {
+                Kind::Text(text) => patterns.push((node.place, text.clone())),
+                _ if node.refers() => {
+                    let why = "is read before anything else";
+                    self.cannot(node.place, Some(INCLUDE), Some(&node.told()), why, "write the path itself");
+                }
+                _ => {}
+            }
+        }
+        patterns
     }
 
     /// Reads the files that match, in the order of their names.
@@ -179,7 +191,7 @@ impl Sources {
                 return self.cannot(place, Some(INCLUDE), Some(pattern), &why, "include fewer");
             }
             let file = self.enter(&path);
-            match read_file(&path) {
+            match read_file(&path, FILE_MAX_OCTETS) {
                 Ok(text) => self.take(file, &text),
                 Err(error) => {
                     let why = format!("cannot be read: {error}");

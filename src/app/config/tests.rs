@@ -153,6 +153,18 @@ fn what_is_missing_altogether_is_told() {
 }
 
 #[test]
+fn a_table_that_should_be_one_of_many_is_told_so() {
+    let text = format!("{SMALL}[route]\ndomains = [\"*\"]\n[tls]\ncertificates = [\"x\"]\n");
+    check(
+        &text,
+        &[
+            "f: line 14: route: is one table; write [[route]], of which there may be several",
+            "f: line 17: tls.certificates[0]: `x` is a text; write a table of: chain key",
+        ],
+    );
+}
+
+#[test]
 fn a_name_is_one_clients() {
     let text =
         format!("{SMALL}[[client]]\nname = \"apps\"\nnetworks = [\"192.0.2.1\"]\nsender_domains = [\"*\"]\n");

@@ -246,7 +246,16 @@ impl<T: Value> Value for Vec<T> {
     }
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Kind::List(nodes) = &node.kind else { return reader.wrong_type(node, &Self::form()) };
+        let nodes = match &node.kind {
+            Kind::List(nodes) => nodes,
+            // whoever forgets a pair of brackets in a header
+            Kind::Table(_) if T::contents().is_some() => {
+                let remedy = format!("write [[{}]], of which there may be several", reader.path());
+                reader.fault_at(Some(node.place), None, "is one table", &remedy);
+                return None;
+            }
+            _ => return reader.wrong_type(node, &Self::form()),
+        };
         // all of them are read: each may have its fault
         let values: Vec<Option<T>> = if T::contents().is_some() {
             reader.entries(nodes, T::label, T::read)

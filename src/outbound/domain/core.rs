@@ -136,6 +136,8 @@ pub(super) struct Core {
     next_due: Option<Timestamp>,
     routed_at: Option<Timestamp>,
     block: Option<Block>,
+    /// Whether the answer that is waited for is one to a question of before other settings.
+    is_outdated: bool,
     /// Whether the alarm keeps silent for as long as the domain is blocked: if it rings all the same,
     /// the block is gone.
     is_silent: bool,
@@ -158,6 +160,7 @@ impl Core {
             next_due: None,
             routed_at: None,
             block: None,
+            is_outdated: false,
             is_silent: false,
             sweep: None,
             owes_alarm: false,
@@ -175,6 +178,10 @@ impl Core {
                 }
             }
             Event::Woken(at) => self.next_due = Some(self.next_due.map_or(at, |due| due.min(at))),
+            Event::Routed | Event::NoRoute(..) | Event::PathDown { .. } if self.is_outdated => {
+                // what is known is the old way: it is asked for the new one
+                (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
+            }
             Event::Routed => (self.doing, self.routed_at) = (Doing::Nothing, Some(now)),
             Event::NoRoute(error, failures_before) => {
                 let failures = failures_before + 1;
@@ -186,10 +193,10 @@ impl Core {
                 self.block(until, Blocker::Name { failures }, is_tried.then_some(everything));
             }
             Event::Credited(credits) if credits > 0 => {
-                self.doing = Doing::Paging;
+                (self.doing, self.is_outdated) = (Doing::Paging, false);
                 return vec![Effect::Page { is_new_lap: !self.is_mid_lap }];
             }
-            Event::Credited(_) => self.doing = Doing::Nothing,
+            Event::Credited(_) => (self.doing, self.is_outdated) = (Doing::Nothing, false),
             Event::PageFailed => {
                 self.doing = Doing::Nothing;
                 self.block = Some(Block { until: now.after(FAULT_REST), by: Blocker::Fault });
@@ -216,13 +223,20 @@ impl Core {
             Event::Resettled { retry, is_limited, is_rerouted } => {
                 // even the same way may be another provider's now
                 (self.retry, self.is_limited, self.routed_at) = (retry, is_limited, None);
+                self.is_outdated = match self.doing {
+                    Doing::Resolving => true,
+                    Doing::Asking => is_rerouted,
+                    _ => false,
+                };
                 let is_of_way =
                     |block: Block| matches!(block.by, Blocker::Path | Blocker::Name { .. } | Blocker::Crowd);
                 if is_rerouted && self.block.is_some_and(is_of_way) {
                     self.unblock();
                 }
             }
-            Event::PathLost => (self.doing, self.routed_at) = (Doing::Nothing, None),
+            Event::PathLost => {
+                (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
+            }
             Event::PathDown { until, is_known } => {
                 if self.doing == Doing::Asking {
                     self.doing = Doing::Nothing;
@@ -539,6 +553,30 @@ mod tests {
             (3, other, vec![Effect::Resolve]),
             // and has a limit of its own by now
             (3, Event::Routed, vec![Effect::Admit]),
+        ]);
+    }
+
+    #[test]
+    fn what_was_asked_before_other_settings_is_asked_again() {
+        let resettled = |is_rerouted: bool| Event::Resettled {
+            retry: RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits"),
+            is_limited: false,
+            is_rerouted,
+        };
+        let down = || Event::PathDown { until: at(40), is_known: true };
+        check(vec![
+            (0, Event::Tick { crowded: false }, vec![Effect::Resolve]),
+            (0, resettled(false), vec![]),
+            (0, Event::Routed, vec![Effect::Resolve]),
+            (0, resettled(true), vec![]),
+            (0, Event::NoRoute(RouteError::NoSuchDomain, 9), vec![Effect::Resolve]),
+            (0, Event::Routed, vec![Effect::Ask]),
+            (0, resettled(true), vec![]),
+            (0, down(), vec![Effect::Resolve]),
+            (0, Event::Routed, vec![Effect::Ask]),
+            (0, resettled(false), vec![]),
+            // the way is still this one
+            (0, down(), vec![Effect::Sweep { everything: None }]),
         ]);
     }
 
