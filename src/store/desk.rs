@@ -22,6 +22,8 @@ const STUCK: Duration = Duration::from_secs(600);
 pub(super) const RETRY: Duration = Duration::from_millis(200);
 /// The longest rest of a desk with nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often a store that fails looks whether it still does, when nobody wants anything written.
+const PROBE: Duration = Duration::from_millis(500);
 /// How often it looks up while it waits for the index.
 const OVERFULL_LOOK: Duration = Duration::from_millis(10);
 
@@ -56,22 +58,22 @@ pub(super) enum Event {
 
 /// What is wrong with the store now; `None` where all is well.
 #[derive(Clone, Default)]
-pub(super) struct Ailment(Arc<Mutex<Option<String>>>);
+pub(super) struct Ailment(Arc<Mutex<Option<StoreError>>>);
 
 impl Ailment {
-    pub(super) fn get(&self) -> Option<String> {
+    pub(super) fn get(&self) -> Option<StoreError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set(&self, now: Option<&StoreError>) {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = now.map(ToString::to_string);
-        if *slot != now {
-            match &now {
+        let told = |error: Option<&StoreError>| error.map(ToString::to_string);
+        if told(slot.as_ref()) != told(now) {
+            match now {
                 Some(error) => tracing::error!(event = "store_failing", error = %error),
                 None => tracing::info!(event = "store_recovered"),
             }
-            *slot = now;
+            *slot = now.cloned();
         }
     }
 }
@@ -127,8 +129,12 @@ pub(super) struct Desk {
     waiting_since: Option<Instant>,
     /// When what failed is tried again.
     retry_at: Option<Instant>,
+    /// When it was last looked whether what ails the store has passed.
+    probed_at: Option<Instant>,
     /// A table that the index did not take, to be offered again.
     refused: Option<FlushJob>,
+    /// Whether the index failed at its last job.
+    index_ails: bool,
     busy: Busy,
     /// Whether the index lost rows: only a new start can find them again, from the log.
     index_lost: bool,
@@ -145,7 +151,9 @@ impl Desk {
             gathered: Vec::new(),
             waiting_since: None,
             retry_at: None,
+            probed_at: None,
             refused: None,
+            index_ails: false,
             busy: Busy::default(),
             index_lost: false,
         }
@@ -179,8 +187,24 @@ impl Desk {
             self.endure();
         } else if self.is_due() {
             self.commit();
+        } else if self.is_probe_due() {
+            self.probe();
         }
         Ok(self.maintain())
+    }
+
+    fn is_probe_due(&self) -> bool {
+        let now = self.clock.instant();
+        let is_early = self.probed_at.is_some_and(|at| now.duration_since(at) < PROBE);
+        !is_early && self.gathered.is_empty() && self.ailment.get().is_some()
+    }
+
+    /// Writes a group of nothing, for the case that nobody else tries: who looks at the store's health before
+    /// they send anything would wait for ever.
+    fn probe(&mut self) {
+        self.probed_at = Some(self.clock.instant());
+        // how it went is the store's health
+        let _ = self.try_commit(&[], false);
     }
 
     fn is_due(&self) -> bool {
@@ -198,7 +222,7 @@ impl Desk {
         let (now, mut soon): (Vec<_>, Vec<_>) =
             gathered.into_iter().partition(|submission| submission.haste == Haste::Now);
         match self.ailment.get() {
-            Some(why) => answer(now, &Err(StoreError::Index(why.into()))),
+            Some(why) => answer(now, &Err(why)),
             None => self.gathered = now,
         }
         let is_resting = self.retry_at.is_some_and(|at| self.clock.instant() < at);
@@ -261,7 +285,12 @@ impl Desk {
         let started = self.clock.instant();
         let batches: Vec<&Batch> = submissions.iter().map(|submission| &submission.batch).collect();
         let committed = self.writer.commit(&batches, from_reserve);
-        self.ailment.set(committed.as_ref().err());
+        match &committed {
+            Err(error) => self.ailment.set(Some(error)),
+            // what came from the reserve does not show that there is room for more
+            Ok(_) if from_reserve || self.index_ails => {}
+            Ok(_) => self.ailment.set(None),
+        }
         let committed = committed?;
         let took = self.clock.instant().duration_since(started);
         self.meters.group(batches.len(), committed.octets, took);
@@ -275,10 +304,11 @@ impl Desk {
     pub(super) fn note(&mut self, event: Event) {
         match event {
             Event::Flushed(job) => {
-                self.busy.flush = false;
+                (self.busy.flush, self.index_ails) = (false, false);
                 self.writer.flushed(job);
             }
             Event::FlushFailed(job, error) => {
+                self.index_ails = true;
                 self.ailment.set(Some(&error));
                 // it must not be lost: the same table again
                 self.refused = Some(job);
@@ -288,13 +318,13 @@ impl Desk {
                 self.ailment.set(Some(&StoreError::Index("it lost rows that it had taken in".into())));
             }
             Event::Checkpointed(marker) => {
-                self.busy.checkpoint = false;
+                (self.busy.checkpoint, self.index_ails) = (false, false);
                 if let Err(error) = self.writer.checkpointed(marker) {
                     tracing::error!(event = "segment_not_freed", error = %error);
                 }
             }
             Event::CheckpointFailed(error) => {
-                self.busy.checkpoint = false;
+                (self.busy.checkpoint, self.index_ails) = (false, true);
                 self.ailment.set(Some(&error));
             }
             Event::Compacted(segment, outcome) => {

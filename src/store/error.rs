@@ -51,6 +51,9 @@ impl StoreError {
 
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> Self {
-        StoreError::Index(error.to_string().into())
+        match error {
+            sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => StoreError::Full,
+            error => StoreError::Index(error.to_string().into()),
+        }
     }
 }

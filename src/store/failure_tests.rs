@@ -150,6 +150,21 @@ async fn a_failed_write_is_answered_and_the_next_one_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_failed_says_that_it_is_well_again_though_nobody_writes() {
+    let log = MemoryLog::new();
+    let store = store(log.clone(), Moody::default());
+    log.fail_next();
+    assert!(store.commit(row(1)).await.is_err());
+    assert!(store.ailment().is_some());
+    let well = async {
+        while store.ailment().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_no_group_could_hold_is_refused() {
     let store = store(MemoryLog::new(), Moody::default());
     let mut batch = Batch::new();

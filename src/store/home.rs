@@ -24,7 +24,7 @@ use super::error::StoreError;
 use super::index::Index;
 use super::log::{Log, Replayed};
 use super::reader::{BodyReader, Reader};
-use super::segments::SegmentLog;
+use super::segments::{self, SegmentLog};
 use super::sled_index::SledIndex;
 use super::writer::{Writer, WriterSettings};
 
@@ -66,6 +66,8 @@ impl Home {
         }
         let index = match SledIndex::open(&self.index_dir(), settings.index_cache_octets) {
             Ok(index) => index,
+            // nothing is wrong with it
+            Err(StoreError::Full) => return Err(StoreError::Full),
             Err(error) => {
                 tracing::error!(event = "index_rebuild", reason = %error);
                 self.forget_index()?;
@@ -73,6 +75,12 @@ impl Home {
             }
         };
         Ok((log, disk, Arc::new(index)))
+    }
+
+    /// Makes a little room on a full disk; false where there is none to be made.
+    pub(super) fn make_room(&self) -> Result<bool, StoreError> {
+        let disk = RealDisk::open(&self.dir).map_err(StoreError::io("opening the data directory"))?;
+        segments::drop_ballast(&disk)
     }
 
     fn index_dir(&self) -> PathBuf {

@@ -142,16 +142,31 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(Self, Replayed), StoreError> {
         let home = home::Home::enter(dir)?;
-        let Opened { writer, disk, index, report } = match Self::open_once(&home, settings, progress) {
+        let Opened { writer, disk, index, report } = loop {
+            match Self::open_whole(&home, settings, progress) {
+                // what was accepted must go out also where a full disk met a crash
+                Err(StoreError::Full) if home.make_room()? => tracing::warn!(event = "ballast_dropped"),
+                opened => break opened?,
+            }
+        };
+        Ok((Self::start(writer, disk, index, clock, alarms, Some(home))?, report))
+    }
+
+    fn open_whole(
+        home: &home::Home,
+        settings: Settings,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Opened, StoreError> {
+        let opened = match Self::open_once(home, settings, progress) {
             Err(error @ (StoreError::Index(_) | StoreError::Damaged(_))) => {
                 tracing::error!(event = "index_rebuild", reason = %error);
                 home.forget_index()?;
-                Self::open_once(&home, settings, progress)?
+                Self::open_once(home, settings, progress)?
             }
             opened => opened?,
         };
         home.mark_running()?;
-        Ok((Self::start(writer, disk, index, clock, alarms, Some(home))?, report))
+        Ok(opened)
     }
 
     fn open_once(
@@ -288,7 +303,12 @@ impl Store {
 
     /// What is wrong with the store now.
     pub fn ailment(&self) -> Option<String> {
-        self.0.ailment.get()
+        self.0.ailment.get().map(|error| error.to_string())
+    }
+
+    /// Whether there is no room for anything new.
+    pub fn is_full(&self) -> bool {
+        matches!(self.0.ailment.get(), Some(StoreError::Full))
     }
 
     /// Waits until everything submitted is durable, puts the index on the disk and stops. Blocking.

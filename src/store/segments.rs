@@ -19,7 +19,10 @@ use super::frame::{self, ALIGN_OCTETS, FIRST_GROUP_OFFSET, GroupHeader, SegmentH
 use super::log::{Appended, Log, LogReader, LoggedGroup, Replayed, SegmentSize, Visit};
 use super::row::Position;
 
+/// What the names of the ballast's pieces begin with.
 const BALLAST: &str = "log/ballast";
+/// Pieces that the ballast is in: each start on a full disk takes one, or several where one is too small.
+const BALLAST_PIECES: u64 = 8;
 /// The log's random id, beside the segments that carry it too.
 const LOG_ID: &str = "log/id";
 
@@ -38,6 +41,12 @@ impl Default for SegmentSettings {
     }
 }
 
+impl SegmentSettings {
+    fn piece_octets(&self) -> u64 {
+        self.ballast_octets / BALLAST_PIECES
+    }
+}
+
 /// The log.
 pub struct SegmentLog {
     disk: Arc<dyn Disk>,
@@ -50,7 +59,8 @@ pub struct SegmentLog {
     good_end: Position,
     next_segment: u32,
     next_seq: u64,
-    has_ballast: bool,
+    /// Pieces of ballast that lie on the disk, numbered from 0.
+    ballast: u64,
 }
 
 struct Current {
@@ -80,6 +90,10 @@ fn file_name(number: u32) -> String {
     format!("log/{number:010}.seg")
 }
 
+fn piece_name(number: u64) -> String {
+    format!("{BALLAST}-{number}")
+}
+
 fn file_number(name: &str) -> Option<u32> {
     name.strip_prefix("log/")?.strip_suffix(".seg")?.parse().ok()
 }
@@ -89,7 +103,7 @@ impl SegmentLog {
     pub fn open(disk: Arc<dyn Disk>, settings: SegmentSettings) -> Result<Self, StoreError> {
         let mut open = BTreeMap::new();
         let names = disk.list("log").map_err(StoreError::io("listing the log"))?;
-        let has_ballast = keep_ballast(&*disk, &names, settings.ballast_octets);
+        let ballast = keep_ballast(&*disk, &names, settings.piece_octets());
         for (number, name) in names.iter().filter_map(|name| Some((file_number(name)?, name))) {
             let file = disk.open(name).map_err(StoreError::io("opening a segment"))?;
             let size = file.len_octets().map_err(StoreError::io("opening a segment"))?;
@@ -112,20 +126,30 @@ impl SegmentLog {
             good_end: Position::default(),
             next_segment,
             next_seq: 1,
-            has_ballast,
+            ballast,
         })
     }
 
-    fn try_append(&mut self, octets: &[u8], from_reserve: bool) -> Result<Appended, StoreError> {
-        if octets.len() > frame::GROUP_MAX_OCTETS {
+    /// Sees to a segment with room for so many octets. What is left of the one before is kept where no other can
+    /// be had: something smaller may yet fit in.
+    fn make_room(&mut self, len: usize, from_reserve: bool) -> Result<(), StoreError> {
+        if len > frame::GROUP_MAX_OCTETS {
             return Err(StoreError::TooLarge { limit_octets: frame::GROUP_MAX_OCTETS });
         }
-        let framed_octets = frame::framed_octets(octets.len());
+        let framed_octets = frame::framed_octets(len);
         let fits = |current: &Current| u64::from(current.offset) + framed_octets <= current.size;
-        if !self.current.as_ref().is_some_and(fits) {
-            self.current = None;
-            self.current = Some(self.new_segment(framed_octets, from_reserve)?);
+        if self.current.as_ref().is_some_and(fits) {
+            return Ok(());
         }
+        let needed = u64::from(FIRST_GROUP_OFFSET) + framed_octets;
+        let (file, size) = self.new_file(needed, from_reserve)?;
+        self.current = None;
+        self.current = Some(self.enter(file, size)?);
+        Ok(())
+    }
+
+    fn write(&mut self, octets: &[u8]) -> Result<Appended, StoreError> {
+        let framed_octets = frame::framed_octets(octets.len());
         let Some(current) = &mut self.current else { return Err(StoreError::Closed) };
         if !current.header_written {
             let header = SegmentHeader {
@@ -151,24 +175,27 @@ impl SegmentLog {
         })
     }
 
-    fn new_segment(&mut self, framed_octets: u64, from_reserve: bool) -> Result<Current, StoreError> {
-        let needed = u64::from(FIRST_GROUP_OFFSET) + framed_octets;
-        let size = needed.max(u64::from(self.settings.segment_octets));
+    /// Makes the file of the next segment, with room for `needed` octets at least; a small one in the ballast's
+    /// place where it comes to that.
+    fn new_file(&mut self, needed: u64, from_reserve: bool) -> Result<(Arc<dyn DiskFile>, u64), StoreError> {
         self.drop_abandoned();
+        let name = file_name(self.next_segment);
+        let size = needed.max(u64::from(self.settings.segment_octets));
+        let small = needed.max(self.settings.piece_octets());
+        let make = |size| self.disk.create(&name, size).map_err(StoreError::io("making a segment"));
+        let mut made = make(size).map(|file| (file, size));
+        while from_reserve && self.ballast > 0 && matches!(made, Err(StoreError::Full)) {
+            let dropped = self.disk.remove(&piece_name(self.ballast - 1));
+            dropped.map_err(StoreError::io("dropping ballast"))?;
+            self.ballast -= 1;
+            made = make(small).map(|file| (file, small));
+        }
+        made
+    }
+
+    /// From here on the log goes on in a new segment.
+    fn enter(&mut self, file: Arc<dyn DiskFile>, size: u64) -> Result<Current, StoreError> {
         let number = self.next_segment;
-        let name = file_name(number);
-        let file = match self.disk.create(&name, size).map_err(StoreError::io("making a segment")) {
-            Err(StoreError::Full) if from_reserve && self.has_ballast => {
-                self.disk.remove(BALLAST).map_err(StoreError::io("dropping the ballast"))?;
-                self.has_ballast = false;
-                self.disk.create(&name, size).map_err(StoreError::io("making a segment"))?
-            }
-            made => {
-                let made = made?;
-                self.lay_ballast();
-                made
-            }
-        };
         self.next_segment += 1;
         let segment = Segment { file: file.clone(), size, header: None, end: None };
         let mut open = self.files.open.write().unwrap_or_else(PoisonError::into_inner);
@@ -193,12 +220,21 @@ impl SegmentLog {
         }
     }
 
-    /// Best effort: without ballast the relay works, but cannot finish on a full disk.
-    fn lay_ballast(&mut self) {
-        if !self.has_ballast && self.settings.ballast_octets > 0 {
-            let laid = self.disk.create(BALLAST, self.settings.ballast_octets).and_then(|file| file.sync());
-            self.has_ballast = laid.is_ok();
+    /// New mail is taken only where all ballast lies, else it would eat the room that was given up for the
+    /// results of what already happened.
+    fn lay_ballast(&mut self) -> Result<(), StoreError> {
+        let octets = self.settings.piece_octets();
+        while octets > 0 && self.ballast < BALLAST_PIECES {
+            let name = piece_name(self.ballast);
+            let laid = self.disk.create(&name, octets).and_then(|file| file.sync());
+            if let Err(error) = laid {
+                // one that is there, but not for sure, would be in the way of the next try
+                let _ = self.disk.remove(&name);
+                return Err(StoreError::io("laying ballast")(error));
+            }
+            self.ballast += 1;
         }
+        Ok(())
     }
 
     /// Keeps what cannot be read for whoever may want to look at it.
@@ -312,17 +348,27 @@ fn close_at(open: &mut BTreeMap<u32, Segment>, good_end: Position, next: u32) {
     }
 }
 
-/// Whether the ballast is there in its full weight; a husk of one is removed.
-fn keep_ballast(disk: &dyn Disk, names: &[String], octets: u64) -> bool {
-    if !names.iter().any(|name| name == BALLAST) {
-        return false;
+/// How many pieces of ballast are there in their full weight, without a gap; all others are removed.
+fn keep_ballast(disk: &dyn Disk, names: &[String], piece_octets: u64) -> u64 {
+    let is_whole = |name: &str| {
+        let len = disk.open(name).and_then(|file| file.len_octets());
+        piece_octets > 0 && len.is_ok_and(|len| len == piece_octets)
+    };
+    let kept = (0..BALLAST_PIECES).take_while(|number| is_whole(&piece_name(*number))).count() as u64;
+    let is_kept = |name: &str| (0..kept).any(|number| piece_name(number) == name);
+    for name in names.iter().filter(|name| name.starts_with(BALLAST) && !is_kept(name)) {
+        // where even this fails it is tried again when ballast is laid
+        let _ = disk.remove(name);
     }
-    let is_whole = disk.open(BALLAST).and_then(|file| file.len_octets()).is_ok_and(|len| len >= octets);
-    if !is_whole {
-        // where even this fails there is no ballast, which is what is said
-        let _ = disk.remove(BALLAST);
-    }
-    is_whole
+    kept
+}
+
+/// Gives up a piece of ballast, so that a store can be opened on a full disk; false where none is left.
+pub(super) fn drop_ballast(disk: &dyn Disk) -> Result<bool, StoreError> {
+    let names = disk.list("log").map_err(StoreError::io("listing the log"))?;
+    let Some(last) = names.iter().filter(|name| name.starts_with(BALLAST)).max() else { return Ok(false) };
+    disk.remove(last).map_err(StoreError::io("dropping ballast"))?;
+    Ok(true)
 }
 
 /// How many octets of the segment's rest are not zero-filled: a group that was being written.
@@ -341,7 +387,11 @@ impl Log for SegmentLog {
     }
 
     fn append(&mut self, octets: &[u8], from_reserve: bool) -> Result<Appended, StoreError> {
-        let appended = self.try_append(octets, from_reserve);
+        if !from_reserve {
+            self.lay_ballast()?;
+        }
+        self.make_room(octets.len(), from_reserve)?;
+        let appended = self.write(octets);
         match &appended {
             Ok(place) => {
                 self.next_seq += 1;
