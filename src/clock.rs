@@ -58,8 +58,8 @@ pub enum Clock {
     /// The machine's clocks.
     #[default]
     System,
-    /// The machine's clocks, watched against the time since the machine was started: wall time does not
-    /// go back by more than an hour.
+    /// The machine's clocks, watched against the time since the machine was started: where wall time was set by
+    /// more than an hour, time goes on as if it had not been, for a day.
     Watched(Watch),
     /// Wall time that moves only when [`ManualClock::advance`] says so.
     Manual(ManualClock),
@@ -72,6 +72,8 @@ pub enum Clock {
 const JUMP: Duration = Duration::from_secs(3600);
 /// A clock that has jumped is believed again after this: somebody had the time to put it right.
 const BELIEVED_AFTER: Duration = Duration::from_secs(86_400);
+/// A machine that was started so lately may not have had its clock set yet: it is followed ahead.
+const YOUNG: Duration = Duration::from_secs(600);
 
 /// Wall time as it is watched. Clones share it.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ struct Watched {
     anchor: Anchor,
     /// Since when, after the machine's start, it is known to have jumped.
     jumped: Option<Duration>,
+    /// When, after the machine's start, it was followed ahead.
+    followed: Option<Duration>,
 }
 
 impl Watch {
@@ -91,14 +95,28 @@ impl Watch {
 }
 
 impl Watched {
-    fn now(&self, wall: Timestamp, boot: Duration) -> Timestamp {
+    fn now(&mut self, wall: Timestamp, boot: Duration) -> Timestamp {
+        self.follow(wall, boot);
         self.anchor.steady(wall, boot)
     }
 
+    fn shown(&self, wall: Timestamp, boot: Duration) -> Timestamp {
+        self.anchor.shown(wall, boot)
+    }
+
+    /// Goes with a clock that is set for the first time.
+    fn follow(&mut self, wall: Timestamp, boot: Duration) {
+        if boot < YOUNG && wall.since(self.anchor.expected(boot)) > JUMP {
+            (self.anchor, self.followed) = (Anchor { wall, boot }, Some(boot));
+        }
+    }
+
     fn has_jumped(&mut self, wall: Timestamp, boot: Duration) -> bool {
+        self.follow(wall, boot);
         if !self.anchor.has_jumped(wall, boot) {
             self.jumped = None;
-            return false;
+            // what came in before has an age that nobody knows
+            return self.followed.is_some_and(|at| boot.saturating_sub(at) < BELIEVED_AFTER);
         }
         let since = *self.jumped.get_or_insert(boot);
         if boot.saturating_sub(since) < BELIEVED_AFTER {
@@ -122,8 +140,14 @@ impl Anchor {
         self.wall.after(boot.saturating_sub(self.boot))
     }
 
-    /// Wall time, but for a great step back.
+    /// Wall time, but for great steps: what is put off while the clock is a month ahead must not wait for a
+    /// month when it is right again.
     fn steady(&self, wall: Timestamp, boot: Duration) -> Timestamp {
+        if self.has_jumped(wall, boot) { self.expected(boot) } else { wall }
+    }
+
+    /// Wall time, but for a great step back.
+    fn shown(&self, wall: Timestamp, boot: Duration) -> Timestamp {
         let expected = self.expected(boot);
         if expected.since(wall) > JUMP { expected } else { wall }
     }
@@ -149,7 +173,7 @@ impl Clock {
     /// The machine's clocks, watched from now on.
     pub fn watched() -> Self {
         let anchor = Anchor { wall: wall_time(), boot: since_boot() };
-        Clock::Watched(Watch(Arc::new(Mutex::new(Watched { anchor, jumped: None }))))
+        Clock::Watched(Watch(Arc::new(Mutex::new(Watched { anchor, jumped: None, followed: None }))))
     }
 
     /// Whether wall time was set by more than an hour within a day: what it says of ages and lifetimes is not
@@ -163,7 +187,16 @@ impl Clock {
         }
     }
 
-    /// Wall time now.
+    /// Wall time for others to read, and to judge others' certificates by: what the machine's clock shows, right
+    /// or wrong. Never an input of a schedule.
+    pub fn shown(&self) -> Timestamp {
+        match self {
+            Clock::Watched(watch) => watch.watched().shown(wall_time(), since_boot()),
+            clock => clock.now(),
+        }
+    }
+
+    /// The time to plan by: wall time, but for jumps.
     pub fn now(&self) -> Timestamp {
         match self {
             Clock::System => wall_time(),
@@ -254,27 +287,41 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_by_more_than_an_hour_has_jumped_and_never_goes_back_so_far() {
+    fn a_clock_that_is_set_by_more_than_an_hour_has_jumped_and_nothing_is_planned_by_it() {
         let at = |minutes: u64| Timestamp::from_millis(minutes * 60_000);
         let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-        let anchor = Anchor { wall: at(10_000), boot: minutes(5) };
-        for (wall, boot, has_jumped, shows) in [
-            (10_030, 35, false, 10_030),
-            (10_080, 35, false, 10_080),
-            (10_100, 35, true, 10_100),
-            (9_990, 35, false, 9_990),
-            (9_900, 35, true, 10_030),
+        let anchor = Anchor { wall: at(10_000), boot: minutes(105) };
+        for (wall, boot, has_jumped, plans_by, shows) in [
+            (10_030, 135, false, 10_030, 10_030),
+            (10_080, 135, false, 10_080, 10_080),
+            (10_100, 135, true, 10_030, 10_100),
+            (9_990, 135, false, 9_990, 9_990),
+            (9_900, 135, true, 10_030, 10_030),
         ] {
             assert_eq!(anchor.has_jumped(at(wall), minutes(boot)), has_jumped, "{wall}");
-            assert_eq!(anchor.steady(at(wall), minutes(boot)), at(shows), "{wall}");
+            assert_eq!(anchor.steady(at(wall), minutes(boot)), at(plans_by), "{wall}");
+            assert_eq!(anchor.shown(at(wall), minutes(boot)), at(shows), "{wall}");
         }
         assert!(!Clock::watched().has_jumped());
         // and a day later it is believed
-        let mut watched = Watched { anchor, jumped: None };
-        assert!(watched.has_jumped(at(20_030), minutes(35)));
-        assert!(watched.has_jumped(at(20_030 + 1439), minutes(35 + 1439)));
-        assert!(!watched.has_jumped(at(20_030 + 1441), minutes(35 + 1441)));
-        assert_eq!(watched.now(at(21_471), minutes(35 + 1441)), at(21_471));
+        let mut watched = Watched { anchor, jumped: None, followed: None };
+        assert!(watched.has_jumped(at(20_030), minutes(135)));
+        assert!(watched.has_jumped(at(20_030 + 1439), minutes(135 + 1439)));
+        assert!(!watched.has_jumped(at(20_030 + 1441), minutes(135 + 1441)));
+        assert_eq!(watched.now(at(21_471), minutes(135 + 1441)), at(21_471));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_soon_after_the_machine_was_started_is_followed_but_ages_are_not_believed() {
+        let at = |minutes: u64| Timestamp::from_millis(minutes * 60_000);
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let anchor = Anchor { wall: at(10), boot: minutes(2) };
+        let mut watched = Watched { anchor, jumped: None, followed: None };
+        assert_eq!(watched.now(at(20_000), minutes(3)), at(20_000));
+        assert!(watched.has_jumped(at(20_000), minutes(3)));
+        assert_eq!(watched.now(at(21_430), minutes(1433)), at(21_430));
+        assert!(watched.has_jumped(at(21_430), minutes(1433)));
+        assert!(!watched.has_jumped(at(21_460), minutes(1463)));
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub struct Draft {
     /// Recipients by domain, in the order in which they were named.
     copies: Vec<Vec<Recipient>>,
     arrived: Timestamp,
+    /// What the clock showed then.
+    shown: Timestamp,
     buffer: Vec<u8>,
     file: Option<BodyFile>,
     file_octets: u64,
@@ -131,9 +133,9 @@ impl Gate {
 
     /// Begins a message; its trace field is written already.
     pub fn open(&self, origin: &Origin, mut mail: Mail) -> Draft {
-        let now = self.clock.now();
+        let (now, shown) = (self.clock.now(), self.clock.shown());
         let id = self.ids.next(now);
-        let stamp = stamp::received(origin, &self.settings.now().hostname, id, &mail, now);
+        let stamp = stamp::received(origin, &self.settings.now().hostname, id, &mail, shown);
         let copies = split_by_domain(std::mem::take(&mut mail.recipients));
         Draft {
             gate: self.clone(),
@@ -141,6 +143,7 @@ impl Gate {
             mail,
             copies,
             arrived: now,
+            shown,
             stamp_octets: stamp.len(),
             buffer: stamp.into_bytes(),
             file: None,
@@ -218,7 +221,7 @@ impl Draft {
         let message = &self.buffer[self.stamp_octets..];
         let header = header::inspect(message);
         let mended = header.folded(message);
-        let missing = header.missing(&self.gate.settings.now().hostname, self.id, self.arrived);
+        let missing = header.missing(&self.gate.settings.now().hostname, self.id, self.shown);
         if let Some(mended) = mended {
             let end = self.stamp_octets + header.octets;
             self.buffer.splice(self.stamp_octets..end, mended);

@@ -45,7 +45,7 @@ struct Time(Clock);
 
 impl Time {
     fn now(&self) -> UnixTime {
-        UnixTime::since_unix_epoch(Duration::from_millis(self.0.now().as_millis()))
+        UnixTime::since_unix_epoch(Duration::from_millis(self.0.shown().as_millis()))
     }
 }
 

@@ -75,7 +75,7 @@ impl Judge {
         issuers: &[CertificateDer<'_>],
         name: &ServerName<'_>,
     ) -> Pkix {
-        let (key, now) = (digest_of(own, issuers, name), self.clock.now());
+        let (key, now) = (digest_of(own, issuers, name), self.clock.shown());
         let known = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         if let Some((judged, verdict)) = known
             && now.since(judged) < VERDICT_FRESH
