@@ -131,6 +131,11 @@ impl Gate {
         self.settings.replace(settings);
     }
 
+    /// Whether there is no room for any message.
+    pub fn is_full(&self) -> bool {
+        self.store.is_full()
+    }
+
     /// Begins a message; its trace field is written already.
     pub fn open(&self, origin: &Origin, mut mail: Mail) -> Draft {
         let (now, shown) = (self.clock.now(), self.clock.shown());

@@ -26,6 +26,7 @@ use crate::smtp::{MailParameters, Next, RcptParameters, Server};
 use crate::store::StoreError;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const OUT_OF_STORAGE: &str = "out of storage, try again later";
 /// Room made for each read.
 pub(super) const READ_OCTETS: usize = 16 << 10;
 
@@ -183,6 +184,8 @@ impl Session<'_> {
             (Some(client), _) if !self.may_send_more(client) => {
                 Some(("rate", 450, (4, 7, 1), "too many messages in so short a time, try again later"))
             }
+            // before the content comes, which nobody could keep
+            _ if self.inbound.gate.is_full() => Some(("storage", 452, (4, 3, 1), OUT_OF_STORAGE)),
             _ => None,
         };
         match refusal {
@@ -355,7 +358,7 @@ fn class_of(priority: Option<i8>) -> Class {
 /// What a stranger is told of a storage fault: that it passes, not what it is.
 fn storage_reply(error: &StoreError) -> Reply {
     match error {
-        StoreError::Full => Reply::new(452, EnhancedStatus::new(4, 3, 1), "out of storage, try again later"),
+        StoreError::Full => Reply::new(452, EnhancedStatus::new(4, 3, 1), OUT_OF_STORAGE),
         _ => Reply::new(451, EnhancedStatus::new(4, 3, 0), "storage trouble, try again later"),
     }
 }
