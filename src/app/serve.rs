@@ -17,11 +17,16 @@ use crate::observe::{LogFormat, LogTarget, start_log};
 /// Attempts and sessions may take this long to end; the unit's TimeoutStopSec leaves time to close the store.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Files that are no connections: of the log, the index and large bodies, and sockets for questions to the DNS.
+const OWN_FILES: usize = 512;
+
 /// Runs the relay until it is told to stop.
 pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
-    let config = Config::load(config)?;
+    let mut config = Config::load(config)?;
     let _log = start_log(tracing::Level::INFO, format, LogTarget::Stderr, Clock::System)?;
-    raise_file_limit();
+    if let Some(files) = raise_file_limit() {
+        keep_to(files, &mut config);
+    }
     let metrics = relay::record_metrics()?;
     let manager = ServiceManager::from_environment();
     manager.starting();
@@ -58,13 +63,40 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
     })
 }
 
-/// As many file descriptors as the system lets us have: each connection is one.
-fn raise_file_limit() {
+/// As many file descriptors as the system lets us have: each connection is one. Gives how many that is, where
+/// there is a limit.
+fn raise_file_limit() -> Option<usize> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(event = "file_limit_not_raised", error = %error);
     }
+    let limit = getrlimit(Resource::Nofile).current?;
+    Some(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Shares file descriptors out, where there are fewer than the configured connections may take: clients beyond
+/// are told so, and the mail of those inside still finds files to be kept in.
+fn keep_to(files: usize, config: &mut Config) {
+    let (inbound, outbound) = (&mut config.connections.total_max, &mut config.outbound.connections_max);
+    let Some((taken, sent)) = shares(files, (*inbound, *outbound)) else { return };
+    (*inbound, *outbound) = (taken, sent);
+    tracing::warn!(
+        event = "file_limit_low",
+        files,
+        connections = taken,
+        delivery_connections = sent,
+        remedy = "raise LimitNOFILE= (ulimit -n), or lower limits.connections and delivery.connections",
+    );
+}
+
+/// How many connections from clients, and to servers, so many files are enough for; nothing where they are
+/// enough for all that are wanted.
+fn shares(files: usize, (inbound, outbound): (usize, usize)) -> Option<(usize, usize)> {
+    let wanted = inbound.saturating_add(outbound);
+    let left = files - OWN_FILES.min(files / 2);
+    let share = |of: usize| usize::try_from(left as u128 * of as u128 / wanted as u128).unwrap_or(of).max(1);
+    (left < wanted).then(|| (share(inbound), share(outbound)))
 }
 
 /// SIGTERM and SIGINT; none that comes between two looks is lost.
@@ -102,4 +134,23 @@ pub(super) fn run_system<T>(work: impl Future<Output = anyhow::Result<T>>) -> an
         slot.take().expect("the runtime is taken once")
     });
     system.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_files_are_shared_out_and_some_are_kept_for_ourselves() {
+        for (files, want) in [
+            (1 << 20, None),
+            (5512, None),
+            (5511, Some((3999, 999))),
+            (1024, Some((409, 102))),
+            (128, Some((51, 12))),
+            (2, Some((1, 1))),
+        ] {
+            assert_eq!(shares(files, (4000, 1000)), want, "{files}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::connections::Connections;
 use super::meters::{self, Meters};
@@ -24,6 +25,10 @@ use crate::work::{Live, Work};
 
 /// How long the listener rests when the machine has no more file descriptors.
 const REST: Duration = Duration::from_millis(100);
+/// How often it is said that no connection can be taken.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// What helps where file descriptors are used up.
+const REMEDY: &str = "raise LimitNOFILE= (ulimit -n), or lower limits.connections and delivery.connections";
 /// Connections whose proxy has not said yet whose they are.
 const PROXIED_MAX: usize = 256;
 
@@ -89,6 +94,7 @@ impl Listener {
     /// Takes connections until `stop` turns true. Sessions hold clones of `stop`: when the sender sees
     /// it closed, the last one has ended.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let (mut failures, mut told_at) = (0_u64, None::<Instant>);
         loop {
             let accepted = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -97,7 +103,12 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, &stop),
                 Err(error) => {
-                    tracing::warn!(event = "accept_failed", error = %error);
+                    failures += 1;
+                    if told_at.is_none_or(|at| at.elapsed() >= TOLD_EVERY) {
+                        let remedy = if net::is_own_want(&error) { REMEDY } else { "" };
+                        tracing::warn!(event = "accept_failed", error = %error, failures, remedy);
+                        (failures, told_at) = (0, Some(Instant::now()));
+                    }
                     tokio::time::sleep(REST).await;
                 }
             }

@@ -11,7 +11,7 @@ mod resolver;
 mod site;
 mod tls;
 
-pub use dial::{Dial, Dialling, Stream, TcpDialler};
+pub use dial::{Dial, Dialling, Stream, TcpDialler, is_own_want};
 pub use listen::{is_local, listen, tune};
 pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
 pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, Judge, RouteError, Site, find_site};
