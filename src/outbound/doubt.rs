@@ -27,6 +27,10 @@ impl Default for Doubt {
 }
 
 impl Doubt {
+    fn is_doubted(&self) -> bool {
+        self.is_doubted.load(Ordering::SeqCst)
+    }
+
     /// Whether that was news, and the operator was told.
     fn note(&self, is_doubted: bool, domain: &Domain) -> bool {
         if self.is_doubted.swap(is_doubted, Ordering::SeqCst) == is_doubted {
@@ -51,7 +55,13 @@ pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, Route
     match route::resolve(deps, &*deps.resolver, domain).await {
         // that we are the best host may rest on a better one's denial
         Err(RouteError::NoSuchDomain | RouteError::LoopsBack) => confirm(deps, domain).await,
-        decided => decided,
+        decided => {
+            // what is remembered shows nothing: it is asked anew
+            if deps.doubt.is_doubted() && decided.is_ok() && deps.resolver.answers_above(domain).await {
+                deps.doubt.note(false, domain);
+            }
+            decided
+        }
     }
 }
 
