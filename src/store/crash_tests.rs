@@ -552,41 +552,43 @@ fn a_damaged_body_is_an_error_and_never_sent() {
 #[test]
 fn a_full_disk_refuses_new_mail_and_still_finishes_old() {
     let mut world = World::new(1, Defect::None);
-    world.settings.0 = SegmentSettings { segment_octets: 16_384, ballast_octets: 65_536 };
+    world.settings.0 = SegmentSettings { segment_octets: 32_768, ballast_octets: 131_072 };
     world.open();
-    let mut batch = Batch::new();
-    batch.insert(*b"m1", "", Some(NewBody::Octets(vec![1; 9_000].into())));
+    let disk = world.disk.clone();
     let writer = world.writer.as_mut().expect("open");
-    writer.commit(&[&batch], false).expect("commits");
-    let mut second = Batch::new();
-    second.insert(*b"m2", "", Some(NewBody::Octets(vec![1; 9_000].into())));
-    world.disk.plan(world.disk.operations(), Fault::Full);
-    assert!(matches!(writer.commit(&[&second], false), Err(super::StoreError::Full)));
-    let mut settle = Batch::new();
-    settle.delete(*b"m1");
-    settle.put(vec![b'x'; 900], vec![0; 9_000]);
-    world.disk.plan(world.disk.operations(), Fault::Full);
-    writer.commit(&[&settle], true).expect("the ballast makes room");
-    let ballast = |disk: &LossyDisk| {
-        let names = disk.list("log").expect("lists");
-        names.iter().filter(|name| name.starts_with("log/ballast")).count()
+    let mail = |key: [u8; 2], octets| {
+        let mut batch = Batch::new();
+        batch.insert(key, "", Some(NewBody::Octets(vec![1; octets].into())));
+        batch
     };
-    assert_eq!(ballast(&world.disk), 7, "a piece was given up");
-    let mut small = Batch::new();
-    small.insert(*b"m3", "", None);
-    world.disk.plan(world.disk.operations(), Fault::Full);
-    assert!(
-        matches!(writer.commit(&[&small], false), Err(super::StoreError::Full)),
-        "the room is not for it"
-    );
-    let mut again = Batch::new();
-    again.delete(*b"m2");
-    let segments = world.writer.as_ref().expect("open").sizes().0.len();
-    let writer = world.writer.as_mut().expect("open");
-    writer.commit(&[&again], true).expect("in the same segment");
-    assert_eq!((ballast(&world.disk), writer.sizes().0.len()), (7, segments));
-    writer.commit(&[&small], false).expect("there is room again");
-    assert_eq!(ballast(&world.disk), 8);
+    let result = |octets| {
+        let mut batch = Batch::new();
+        batch.put(vec![b'x'; 90], vec![0; octets]);
+        batch
+    };
+    let sizes = |writer: &Writer| {
+        let names = disk.list("log").expect("lists");
+        let ballast = names.iter().filter(|name| name.starts_with("log/ballast")).count();
+        (ballast, writer.sizes().0.len())
+    };
+    let fill = || disk.plan(disk.operations(), Fault::Full);
+    let is_full = |done: Result<_, super::StoreError>| matches!(done, Err(super::StoreError::Full));
+    writer.commit(&[&mail(*b"m1", 20_000)], false).expect("commits");
+    fill();
+    assert!(is_full(writer.commit(&[&mail(*b"m2", 20_000)], false)));
+    fill();
+    assert!(is_full(writer.commit(&[&mail(*b"m3", 1)], false)), "the rest of the segment is not for mail");
+    writer.commit(&[&result(100)], true).expect("there is a rest");
+    assert_eq!(sizes(writer), (8, 1));
+    fill();
+    writer.commit(&[&result(5_000)], true).expect("the ballast makes room");
+    assert_eq!(sizes(writer), (7, 2));
+    fill();
+    assert!(is_full(writer.commit(&[&mail(*b"m3", 1)], false)), "the room is not for mail");
+    writer.commit(&[&result(100)], true).expect("there is a rest");
+    assert_eq!(sizes(writer), (7, 2));
+    writer.commit(&[&mail(*b"m3", 1)], false).expect("there is room again");
+    assert_eq!(sizes(writer), (8, 3));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Without threads, channels or waiting: [`super::threads`] hosts it on the machine, a test on a
 //! simulated one. Its host hands in requests and events, gives it a turn, and does the jobs it is given.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -58,15 +59,23 @@ pub(super) enum Event {
 
 /// What is wrong with the store now; `None` where all is well.
 #[derive(Clone, Default)]
-pub(super) struct Ailment(Arc<Mutex<Option<StoreError>>>);
+pub(super) struct Ailment {
+    error: Arc<Mutex<Option<StoreError>>>,
+    /// Whether the log has no room for anything new.
+    is_full: Arc<AtomicBool>,
+}
 
 impl Ailment {
     pub(super) fn get(&self) -> Option<StoreError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     pub(super) fn set(&self, now: Option<&StoreError>) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |error: Option<&StoreError>| error.map(ToString::to_string);
         if told(slot.as_ref()) != told(now) {
             match now {
@@ -285,12 +294,7 @@ impl Desk {
         let started = self.clock.instant();
         let batches: Vec<&Batch> = submissions.iter().map(|submission| &submission.batch).collect();
         let committed = self.writer.commit(&batches, from_reserve);
-        match &committed {
-            Err(error) => self.ailment.set(Some(error)),
-            // what came from the reserve does not show that there is room for more
-            Ok(_) if from_reserve || self.index_ails => {}
-            Ok(_) => self.ailment.set(None),
-        }
+        self.note_health(committed.as_ref().err(), from_reserve);
         let committed = committed?;
         let took = self.clock.instant().duration_since(started);
         self.meters.group(batches.len(), committed.octets, took);
@@ -298,6 +302,24 @@ impl Desk {
             (self.alarms)(&committed.alarms);
         }
         Ok(committed.seq)
+    }
+
+    fn note_health(&self, error: Option<&StoreError>, from_reserve: bool) {
+        match error {
+            Some(error) => {
+                let is_full = self.ailment.is_full() || matches!(error, StoreError::Full);
+                self.ailment.is_full.store(is_full, Ordering::Relaxed);
+                self.ailment.set(Some(error));
+            }
+            // what came from the reserve does not show that there is room for more
+            None if from_reserve => {}
+            None => {
+                self.ailment.is_full.store(false, Ordering::Relaxed);
+                if !self.index_ails {
+                    self.ailment.set(None);
+                }
+            }
+        }
     }
 
     /// Hears how a job ended.

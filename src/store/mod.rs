@@ -308,7 +308,7 @@ impl Store {
 
     /// Whether there is no room for anything new.
     pub fn is_full(&self) -> bool {
-        matches!(self.0.ailment.get(), Some(StoreError::Full))
+        self.0.ailment.is_full()
     }
 
     /// Waits until everything submitted is durable, puts the index on the disk and stops. Blocking.

@@ -69,6 +69,8 @@ struct Current {
     offset: u32,
     size: u64,
     header_written: bool,
+    /// Whether it is for what already happened alone.
+    is_reserve: bool,
 }
 
 /// The open segments, shared with readers.
@@ -137,12 +139,20 @@ impl SegmentLog {
             return Err(StoreError::TooLarge { limit_octets: frame::GROUP_MAX_OCTETS });
         }
         let framed_octets = frame::framed_octets(len);
-        let fits = |current: &Current| u64::from(current.offset) + framed_octets <= current.size;
+        let fits = |current: &Current| {
+            let is_allowed = from_reserve || !current.is_reserve;
+            is_allowed && u64::from(current.offset) + framed_octets <= current.size
+        };
         if self.current.as_ref().is_some_and(fits) {
             return Ok(());
         }
         let needed = u64::from(FIRST_GROUP_OFFSET) + framed_octets;
-        let (file, size) = self.new_file(needed, from_reserve)?;
+        let made = self.new_file(needed, from_reserve);
+        if let (Err(_), Some(current)) = (&made, &mut self.current) {
+            // the disk is full for small mail too, until there is room for all
+            current.is_reserve = true;
+        }
+        let (file, size) = made?;
         self.current = None;
         self.current = Some(self.enter(file, size)?);
         Ok(())
@@ -203,7 +213,8 @@ impl SegmentLog {
         open.insert(number, segment);
         drop(open);
         self.disk.sync_dir("log").map_err(StoreError::io("syncing the log's directory"))?;
-        Ok(Current { number, file, offset: FIRST_GROUP_OFFSET, size, header_written: false })
+        let is_reserve = size < u64::from(self.settings.segment_octets);
+        Ok(Current { number, file, offset: FIRST_GROUP_OFFSET, size, header_written: false, is_reserve })
     }
 
     /// A segment in which nothing good was ever written is in the way: failing writes must not eat the
@@ -221,14 +232,13 @@ impl SegmentLog {
     }
 
     /// New mail is taken only where all ballast lies, else it would eat the room that was given up for the
-    /// results of what already happened.
+    /// results of what already happened. Not synced: what a power cut takes of it is laid again.
     fn lay_ballast(&mut self) -> Result<(), StoreError> {
         let octets = self.settings.piece_octets();
         while octets > 0 && self.ballast < BALLAST_PIECES {
             let name = piece_name(self.ballast);
-            let laid = self.disk.create(&name, octets).and_then(|file| file.sync());
-            if let Err(error) = laid {
-                // one that is there, but not for sure, would be in the way of the next try
+            if let Err(error) = self.disk.create(&name, octets) {
+                // a husk would be in the way of the next try
                 let _ = self.disk.remove(&name);
                 return Err(StoreError::io("laying ballast")(error));
             }

@@ -3,7 +3,6 @@
 import time
 
 import client
-from resolver import Resolver
 from stage import Broken, wait_until
 
 # What the relay gets beyond what it has open when idle.
@@ -21,9 +20,8 @@ LINES_MAX = 60
 def run(stage):
     small_from_the_start(stage)
     stage.configure(delivery='connections_per_site = 10\nidle_timeout = "1s"', route=False)
-    stage.start_sink("--dns", "127.0.0.1:5300", "--domains", 8, "--latency", "5ms")
-    resolver = Resolver(("127.0.0.1", 53), ("127.0.0.1", 5300))
-    resolver.start()
+    stage.start_sink("--latency", "5ms", domains=8)
+    stage.start_resolver()
     stage.start_relay()
     # every part has been at work once, and has what it keeps open
     stage.load("--messages", 200, "--sessions", 10, "--domains", 8)

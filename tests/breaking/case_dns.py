@@ -2,7 +2,6 @@
 
 import time
 
-from resolver import Resolver
 from stage import wait_until
 
 DOMAINS = 30
@@ -15,13 +14,12 @@ DRAIN_SECONDS = 45
 
 def run(stage):
     stage.configure(route=False)
-    stage.start_sink("--dns", "127.0.0.1:5300", "--domains", DOMAINS)
-    resolver = Resolver(("127.0.0.1", 53), ("127.0.0.1", 5300))
-    resolver.start()
+    stage.start_sink(domains=DOMAINS)
+    resolver = stage.start_resolver()
     for mood in ("servfail", "nxdomain", "drop"):
-        # a relay that knows no answer yet
-        stage.start_relay()
+        # a relay that knows no answer yet, nor gets one at its start
         resolver.mood = mood
+        stage.start_relay()
         fail(stage, resolver, mood)
         resolver.mood = "good"
         stage.figures[f"{mood}_recovery_s"] = f"{stage.await_delivery(DRAIN_SECONDS):.1f}"

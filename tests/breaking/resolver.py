@@ -19,20 +19,30 @@ class Resolver(threading.Thread):
 
     def __init__(self, at, behind):
         super().__init__(daemon=True)
-        self.mood, self.asked = "good", 0
+        self.mood, self.asked, self.over = "good", 0, False
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(at)
+        self.socket.settimeout(0.1)
         self.behind = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.behind.connect(behind)
         self.behind.settimeout(1)
 
     def run(self):
-        while True:
-            query, peer = self.socket.recvfrom(4096)
+        while not self.over:
+            try:
+                query, peer = self.socket.recvfrom(4096)
+            except TimeoutError:
+                continue
             self.asked += 1
             answer = self.answer(query)
             if answer:
                 self.socket.sendto(answer, peer)
+
+    def stop(self):
+        """Gives the address free."""
+        self.over = True
+        self.join()
+        self.socket.close()
 
     def answer(self, query):
         if self.mood == "drop" or len(query) < HEADER_OCTETS:

@@ -14,9 +14,12 @@ import time
 import urllib.error
 import urllib.request
 
+from resolver import Resolver
+
 RELAY = ("127.0.0.1", 2525)
 ADMIN = "127.0.0.1:8025"
 SINK = "127.0.2.1:25"
+RESOLVER, SINK_DNS = ("127.0.0.1", 53), ("127.0.0.1", 5300)
 READY_SECONDS = 30
 STOP_SECONDS = 60
 POLL_SECONDS = 0.02
@@ -120,7 +123,7 @@ class Stage:
         self.root.mkdir()
         self.shim, self.orders = top / "shim.so", self.root / "shim-orders"
         self.data, self.config = self.root / "data", self.root / "barid.toml"
-        self.relay = None
+        self.relay = self.resolver = None
         self.children, self.ledgers, self.sinks = [], [], []
         self.figures, self.faults = collections.OrderedDict(), []
         self.peak_mib, self.bounced = 0, 0
@@ -161,7 +164,7 @@ networks = ["127.0.0.0/8"]
 sender_domains = ["*"]
 {way}
 [dns]
-servers = ["127.0.0.1:53"]
+servers = ["{RESOLVER[0]}:{RESOLVER[1]}"]
 [delivery]
 allow_loopback = true
 retry = ["1s"]
@@ -200,10 +203,13 @@ retry = ["1s"]
         self.check(self.relay.stop() == 0, "the relay did not stop in peace")
         return None
 
-    def start_sink(self, *options):
+    def start_sink(self, *options, domains=None):
+        """Starts a destination; with the DNS of so many domains, where that is asked for."""
         number = len(self.sinks)
         ledger = self.root / f"sink-{number}.ledger"
         command = [self.bins / "barid-sink", "--listen", SINK, "--json", "--ledger", ledger, *options]
+        if domains:
+            command += ["--dns", f"{SINK_DNS[0]}:{SINK_DNS[1]}", "--domains", domains]
         sink = self.spawn(f"sink-{number}", command)
         sink.ledger = ledger
         self.sinks.append(sink)
@@ -230,8 +236,16 @@ retry = ["1s"]
         load.wait(seconds)
         return load.summary()
 
+    def start_resolver(self):
+        """A resolver that can be spoiled, in front of the DNS of the sink."""
+        self.resolver = Resolver(RESOLVER, SINK_DNS)
+        self.resolver.start()
+        return self.resolver
+
     def end(self):
         """Ends what still runs, whatever became of the case."""
+        if self.resolver:
+            self.resolver.stop()
         for child in self.children:
             if not child.is_over():
                 child.kill()
