@@ -273,7 +273,7 @@ async fn health_and_metrics_are_served() {
     let (status, metrics) = relay.get("/metrics");
     assert_eq!(status, 200);
     for line in [
-        "barid_accepted_messages_total{client=\"apps\"} 1",
+        "barid_accepted_messages_total{client=\"apps\",class=\"normal\"} 1",
         "barid_delivered_recipients_total 1",
         "barid_store_commit_seconds_count",
     ] {

@@ -8,6 +8,8 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod gauges;
+mod health;
 mod notify;
 mod offline;
 mod relay;

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use actix::Addr;
 use anyhow::Context as _;
+use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use super::admin;
 use super::config::{Config, RelayListener};
 use super::control::{self, Control, RecordBook};
+use super::gauges::{self, LastRoom};
+use super::health::Health;
 use super::reload::{Reins, Reloader};
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
@@ -21,13 +24,17 @@ use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{
     ClientCertificates, ClientTls, HickoryResolver, Identity, Roots, ServerTls, TcpDialler, TlsPolicy,
 };
-use crate::observe::names;
-use crate::outbound::{AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Outbound, Places, Recent, Sluices};
+use crate::observe::{Kind, names};
+use crate::outbound::{
+    AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
+};
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::smtp::ServerSettings;
 use crate::store::Store;
 use crate::work::{Live, Work};
 
+/// With room for fewer segments the log lives on its ballast.
+const LOG_NEEDS_SEGMENTS: u64 = 2;
 /// How often the metrics recorder tidies up.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often shutdown looks whether attempts have ended.
@@ -36,10 +43,6 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether the manager lives.
 const MANAGER_LOOK: Duration = Duration::from_secs(1);
-/// From a group commit to a slow remote server.
-const SECONDS_BUCKETS: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0];
-const BATCHES_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
 
 /// A running relay.
 pub(super) struct Relay {
@@ -53,17 +56,21 @@ pub(super) struct Relay {
     leases: Leases,
     work: Work,
     stop: watch::Sender<bool>,
+    /// The admin listeners serve until nothing is under way any more.
+    close: watch::Sender<bool>,
     outbound: Addr<Outbound>,
     reloader: Arc<Reloader>,
 }
 
 /// Sets the process's metrics recorder. Called once.
 pub(super) fn record_metrics() -> anyhow::Result<PrometheusHandle> {
-    let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_batches".into()), &BATCHES_BUCKETS)?;
+    let mut builder = PrometheusBuilder::new();
+    for metric in names::METRICS.iter().filter(|metric| metric.kind == Kind::Histogram) {
+        builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), metric.buckets())?;
+    }
     let handle = builder.install_recorder().context("installing the metrics recorder")?;
-    names::describe();
+    names::introduce();
+    gauge!(names::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
 
@@ -115,17 +122,26 @@ impl Relay {
             recent: Recent::default(),
             listening: relay_addresses.clone(),
             work: work.clone(),
+            meters: Meters::default(),
+            pulse: Pulse::default(),
             faults: Faults::default(),
             settings: config.outbound.clone().into(),
         };
         let deps = Arc::new(deps);
         let outbound = Outbound::start(deps.clone(), inbox);
-        for listener in listeners {
-            tokio::spawn(listener.run(stopping.clone()));
-        }
+        let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
+        let health = Health {
+            store: store.clone(),
+            outbound: outbound.clone(),
+            deps: deps.clone(),
+            room: LastRoom::default(),
+            log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
+            listeners: listeners.into_iter().map(run).collect(),
+            stopping: stopping.clone(),
+        };
         let admin_listeners = config.admin_listeners.clone();
+        let (record, data_dir) = (RecordBook::new(&config.data_dir, clock.clone()), config.data_dir.clone());
         let reins = Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: deps.clone() };
-        let (record, data_dir) = (RecordBook::new(&config.data_dir, clock), config.data_dir.clone());
         let reloader = Arc::new(Reloader::new(config, reins));
         let control = Control {
             deps,
@@ -139,12 +155,25 @@ impl Relay {
         let socket = control::start(control, &data_dir)
             .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
             .ok();
+        let (close, closing) = watch::channel(false);
         let mut admin_addresses = Vec::new();
         for address in admin_listeners {
-            admin_addresses.push(admin::start(address, metrics.clone(), store.clone(), stopping.clone())?);
+            admin_addresses.push(admin::start(address, metrics.clone(), &health, closing.clone())?);
         }
+        gauges::watch(store.clone(), clock, data_dir.into(), health.room);
         keep_up(metrics);
-        Ok(Relay { relay_addresses, socket, admin_addresses, store, leases, work, stop, outbound, reloader })
+        Ok(Relay {
+            relay_addresses,
+            socket,
+            admin_addresses,
+            store,
+            leases,
+            work,
+            stop,
+            close,
+            outbound,
+            reloader,
+        })
     }
 
     /// Has the files read again, soon.
@@ -198,6 +227,7 @@ impl Relay {
         if tokio::time::timeout(grace, self.finished()).await.is_err() {
             tracing::warn!(event = "grace_over", left = self.under_way().unwrap_or_default());
         }
+        let _ = self.close.send(true);
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
     }

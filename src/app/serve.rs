@@ -12,7 +12,7 @@ use super::config::Config;
 use super::notify::ServiceManager;
 use super::relay::{self, Relay};
 use crate::clock::Clock;
-use crate::observe::{LogFormat, LogTarget, start_log};
+use crate::observe::{LogFormat, LogTarget, note_panics, start_log};
 
 /// Attempts and sessions may take this long to end; the unit's TimeoutStopSec leaves time to close the store.
 const GRACE: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
         keep_to(files, &mut config);
     }
     let metrics = relay::record_metrics()?;
+    note_panics();
     let manager = ServiceManager::from_environment();
     manager.starting();
     run_system(async move {

@@ -280,7 +280,7 @@ impl Draft {
         let mut batch = Batch::new();
         queue::enqueue(&mut batch, envelopes, body, expires);
         self.gate.store.commit(batch).await?;
-        Ok(Accepted { id: self.id, copies, size_octets })
+        Ok(Accepted { id: self.id, copies, class: self.mail.class, size_octets })
     }
 
     async fn finish_body(&mut self) -> Result<NewBody, StoreError> {
@@ -328,6 +328,8 @@ pub struct Accepted {
     pub id: MessageId,
     /// The ids of all copies, one a domain.
     pub copies: Vec<MessageId>,
+    /// How urgent it is.
+    pub class: Class,
     /// Octets, our trace field included.
     pub size_octets: u64,
 }

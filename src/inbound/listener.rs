@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::mail::{EnhancedStatus, Reply};
 use crate::net;
+use crate::observe::Raised;
 use crate::smtp::{ServerSettings, StartTls};
 use crate::work::{Live, Work};
 
@@ -46,7 +47,7 @@ pub struct Inbound {
     pub clock: Clock,
     /// What is under way.
     pub work: Work,
-    meters: Meters,
+    pub(super) meters: Meters,
 }
 
 impl Inbound {
@@ -159,7 +160,7 @@ fn welcome(
     let guest = move |stream| Guest { stream, peer, client, places, input };
     tokio::spawn(async move {
         let _under_way = inbound.work.begin("client session");
-        inbound.meters.open.increment(1.0);
+        let _open = Raised::by_one(&inbound.meters.open);
         let served = match net::tune(&stream) {
             Ok(()) => session::serve(guest(Box::new(stream)), (&inbound, &rules, &door), stop).await,
             Err(error) => Err(error),
@@ -167,7 +168,6 @@ fn welcome(
         if let Err(error) = served {
             tracing::debug!(event = "session_broken", peer = %peer, error = %error);
         }
-        inbound.meters.open.decrement(1.0);
     });
 }
 

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::accounts::{Client, Clients};
+use crate::mail::Class;
 use crate::observe::names;
 
 /// Handles, looked up once.
 pub(super) struct Meters {
     pub(super) connections: Counter,
     pub(super) open: Gauge,
+    pub(super) accept_seconds: Histogram,
 }
 
 impl Default for Meters {
@@ -19,12 +21,19 @@ impl Default for Meters {
         Meters {
             connections: counter!(names::CONNECTIONS, "role" => "relay"),
             open: gauge!(names::CONNECTIONS_OPEN, "role" => "relay"),
+            accept_seconds: histogram!(names::ACCEPT_SECONDS),
         }
     }
 }
 
 /// Messages and octets that were taken, by client.
-pub(super) struct Accepted(BTreeMap<Box<str>, (Counter, Counter)>);
+pub(super) struct Accepted(BTreeMap<Box<str>, OfClient>);
+
+/// What one client handed over.
+struct OfClient {
+    messages: BTreeMap<Class, Counter>,
+    octets: Counter,
+}
 
 impl fmt::Debug for Accepted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,21 +41,34 @@ impl fmt::Debug for Accepted {
     }
 }
 
+impl OfClient {
+    /// Begins at zero for the class that all of a client's mail has, or for each where messages may say.
+    fn new(client: &Client) -> Self {
+        let name = client.name.as_str();
+        let classes = Class::ALL.into_iter().filter(|class| client.class.is_none_or(|only| only == *class));
+        let messages = |class: Class| {
+            let count = counter!(names::ACCEPTED, "client" => name.to_owned(), "class" => class.as_str());
+            (class, count)
+        };
+        OfClient {
+            messages: classes.map(messages).collect(),
+            octets: counter!(names::ACCEPTED_BYTES, "client" => name.to_owned()),
+        }
+    }
+}
+
 impl Accepted {
     pub(super) fn new(clients: &Clients) -> Self {
-        let of = |client: &Client| {
-            let name = client.name.as_str();
-            let messages = counter!(names::ACCEPTED, "client" => name.to_owned());
-            (name.into(), (messages, counter!(names::ACCEPTED_BYTES, "client" => name.to_owned())))
-        };
+        let of = |client: &Client| (client.name.as_str().into(), OfClient::new(client));
         Accepted(clients.iter().map(of).collect())
     }
 
     /// A client's message was taken.
-    pub(super) fn count(&self, client: &str, octets: u64) {
-        if let Some((messages, all_octets)) = self.0.get(client) {
+    pub(super) fn count(&self, client: &str, class: Class, octets: u64) {
+        let Some(of) = self.0.get(client) else { return };
+        of.octets.increment(octets);
+        if let Some(messages) = of.messages.get(&class) {
             messages.increment(1);
-            all_octets.increment(octets);
         }
     }
 }

@@ -256,10 +256,13 @@ impl Session<'_> {
             self.server.refuse(&storage_reply(&fault));
             return;
         };
+        let whole_at = self.inbound.clock.instant();
         match draft.commit().await {
             Ok(accepted) => {
                 let client = self.client.as_ref().map_or("", |client| client.name.as_str());
-                self.rules.accepted.count(client, accepted.size_octets);
+                let took = self.inbound.clock.instant().duration_since(whole_at);
+                self.inbound.meters.accept_seconds.record(took.as_secs_f64());
+                self.rules.accepted.count(client, accepted.class, accepted.size_octets);
                 tracing::info!(
                     event = "accepted",
                     id = %accepted.id,

@@ -26,6 +26,11 @@ impl MessageId {
     pub const fn as_u64(self) -> u64 {
         self.0
     }
+
+    /// When it was given: the time that it is made of.
+    pub const fn given_at(self) -> Timestamp {
+        Timestamp::from_millis(self.0 >> IDS_PER_MILLISECOND_BITS)
+    }
 }
 
 impl fmt::Display for MessageId {
@@ -80,6 +85,7 @@ mod tests {
         let same = ids.next(Timestamp::from_millis(1_800_000_000_000));
         let later = ids.next(Timestamp::from_millis(1_800_000_000_001));
         assert!(noon < back && back < same && same < later);
+        assert_eq!(later.given_at(), Timestamp::from_millis(1_800_000_000_001));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod dial;
 mod listen;
+mod meters;
 pub mod proxy;
 mod resolver;
 mod site;

@@ -11,7 +11,9 @@ use hickory_resolver::net::{DnsError as Said, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
+use tokio::time::Instant;
 
+use super::meters::Meters;
 use crate::mail::Domain;
 use crate::work::Live;
 
@@ -96,6 +98,7 @@ impl Default for DnsSettings {
 /// hickory-resolver: answers are cached to their TTL, negative ones too.
 pub struct HickoryResolver {
     asked: Live<TokioResolver>,
+    meters: Meters,
     /// One without a cache; none where this is it.
     uncached: Option<Box<HickoryResolver>>,
 }
@@ -103,9 +106,11 @@ pub struct HickoryResolver {
 impl HickoryResolver {
     /// A resolver; fails where the system's configuration cannot be read.
     pub fn new(settings: &DnsSettings) -> Result<Self, DnsError> {
-        let uncached = HickoryResolver { asked: build(settings, 0)?.into(), uncached: None };
+        let meters = Meters::default();
+        let asked = build(settings, 0)?.into();
+        let uncached = HickoryResolver { asked, meters: meters.clone(), uncached: None };
         let asked = build(settings, CACHE_MAX_ANSWERS)?.into();
-        Ok(HickoryResolver { asked, uncached: Some(Box::new(uncached)) })
+        Ok(HickoryResolver { asked, meters, uncached: Some(Box::new(uncached)) })
     }
 
     /// Asks other servers from now on, as another would; questions that are under way get their answers.
@@ -118,8 +123,22 @@ impl HickoryResolver {
 
     async fn has_soa(&self, mut name: Name) -> bool {
         name.set_fqdn(true);
-        let found = self.asked.now().lookup(name, RecordType::SOA).await;
-        found.is_ok_and(|found| found.answers().iter().any(|record| record.record_type() == RecordType::SOA))
+        let found = self.ask(name, RecordType::SOA).await;
+        found.is_ok_and(|found| found.iter().any(|record| record.record_type() == RecordType::SOA))
+    }
+
+    /// Asks, and counts how that went.
+    async fn ask(&self, name: Name, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+        let asked_at = Instant::now();
+        let answer = match self.asked.now().lookup(name, kind).await {
+            Ok(found) => {
+                let records: Vec<RData> = found.answers().iter().map(|record| record.data.clone()).collect();
+                if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
+            }
+            Err(error) => Err(failed(error)),
+        };
+        self.meters.asked(&answer, asked_at.elapsed());
+        answer
     }
 
     async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
@@ -127,9 +146,7 @@ impl HickoryResolver {
         let mut name =
             Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
         name.set_fqdn(true);
-        let lookup = self.asked.now().lookup(name, kind).await.map_err(failed)?;
-        let records: Vec<RData> = lookup.answers().iter().map(|record| record.data.clone()).collect();
-        if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
+        self.ask(name, kind).await
     }
 }
 

@@ -111,6 +111,15 @@ impl Breaker {
         refused.or(self.open.first().copied()).and_then(|kind| self.judge(kind))
     }
 
+    /// The kinds of refusal that are not believed now, as their codes.
+    pub fn open(&self) -> Vec<String> {
+        let told = |kind: &Kind| match kind {
+            Kind::Enhanced(subject, detail) => format!("5.{subject}.{detail}"),
+            Kind::Plain(code) => code.to_string(),
+        };
+        self.open.iter().map(told).collect()
+    }
+
     /// Whether a refusal is not to be believed now.
     pub(super) fn withholds(&self, reply: &Reply) -> bool {
         kind(reply).is_some_and(|kind| self.open.contains(&kind))
@@ -178,6 +187,7 @@ mod tests {
         let kind = Kind::Enhanced(7, 1);
         let opened = breaker.note(at(20), &domain(20), &[&blocked]);
         assert_eq!(opened, Some(Switched { kind, is_open: true }));
+        assert_eq!(breaker.open(), ["5.7.1"]);
         assert!(breaker.withholds(&blocked) && !breaker.withholds(&reply(550, (5, 7, 2))));
         let closed: Vec<_> =
             (100..200).filter_map(|number| breaker.note(at(30), &domain(number), &[&fine])).collect();

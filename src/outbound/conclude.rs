@@ -5,11 +5,11 @@ use std::time::Duration;
 
 #[cfg(test)]
 use super::faults;
-use super::meters::{self, Meters};
+use super::meters;
 use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, ReportIds, Tried, settle};
 use super::{Deps, Settings};
-use crate::mail::{EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
+use crate::mail::{Class, EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
 
@@ -22,7 +22,7 @@ pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError
 }
 
 /// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
-pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried: Tried<'_>) {
+pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) {
     let settings = deps.settings.now();
     let circumstances = circumstances(deps, &settings);
     let withheld = heed_breaker(deps, &leased.queued, tried.verdicts);
@@ -32,10 +32,11 @@ pub(super) async fn conclude(deps: &Deps, meters: &Meters, leased: Leased, tried
     if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
         return;
     }
-    let waited = circumstances.now.since(leased.queued.envelope.arrived);
+    let envelope = &leased.queued.envelope;
+    let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {
         let (remote, tls) = tried.remote.map_or(("none", "none"), |remote| (remote.host, remote.tls));
-        tell(meters, outcome, reply, (remote, tls), waited, settlement.next_due);
+        tell(deps, outcome, reply, (remote, tls), waited, settlement.next_due);
     }
     note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
@@ -114,9 +115,10 @@ pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Re
     let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
     let settlement = settle(&attempt, &circumstances);
     deps.store.commit(settlement.batch).await?;
-    let (meters, waited) = (Meters::default(), circumstances.now.since(leased.queued.envelope.arrived));
+    let envelope = &leased.queued.envelope;
+    let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {
-        tell(&meters, outcome, reply, ("none", "none"), waited, None);
+        tell(deps, outcome, reply, ("none", "none"), waited, None);
         (deps.outcomes)(outcome);
     }
     Ok(())
@@ -141,18 +143,17 @@ async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome
 }
 
 fn tell(
-    meters: &Meters,
+    deps: &Deps,
     outcome: &Outcome,
     reply: &Reply,
     (remote, tls): (&str, &str),
-    waited: Duration,
+    (class, waited): (Class, Duration),
     next_due: Option<crate::clock::Timestamp>,
 ) {
-    let delay = waited.as_secs_f64();
+    let (meters, delay) = (&deps.meters, waited.as_secs_f64());
     match outcome {
         Outcome::Delivered { id, recipient } => {
-            meters.delivered.increment(1);
-            meters.delivery_seconds.record(delay);
+            meters.delivered(class, waited);
             tracing::info!(event = "delivered", id = %id, to = %recipient, remote, tls, delay, reply = %reply);
         }
         Outcome::Deferred { id, recipient } => {

@@ -11,6 +11,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use metrics::Histogram;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -73,6 +74,8 @@ pub(super) struct Connection {
     host: Box<str>,
     address: SocketAddr,
     transactions: u32,
+    /// Where these are told in the end.
+    told: Histogram,
     /// What was found at the handshake, where it is a TLS connection.
     tls: Option<TlsFacts>,
 }
@@ -159,6 +162,7 @@ impl Connection {
             host: name.into(),
             address,
             transactions: 0,
+            told: deps.meters.connection_messages.clone(),
             tls: None,
         };
         loop {
@@ -474,6 +478,14 @@ impl Connection {
             // whether it is heard changes nothing
             let _ = timeout(GOODBYE_TIMEOUT, self.next_event(GOODBYE_TIMEOUT)).await;
             let _ = timeout(GOODBYE_TIMEOUT, self.stream.shutdown()).await;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.transactions > 0 {
+            self.told.record(f64::from(self.transactions));
         }
     }
 }

@@ -27,7 +27,8 @@ impl Default for Doubt {
 }
 
 impl Doubt {
-    fn is_doubted(&self) -> bool {
+    /// Whether it is doubted now.
+    pub fn is_doubted(&self) -> bool {
         self.is_doubted.load(Ordering::SeqCst)
     }
 

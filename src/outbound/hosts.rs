@@ -157,6 +157,11 @@ impl Hosts {
         given_up.map(Kept::close).is_some()
     }
 
+    /// How many connections are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.state().kept.len()
+    }
+
     /// Closes all connections that are kept, and keeps no more.
     pub(super) fn close_all(&self) {
         let mut state = self.state();

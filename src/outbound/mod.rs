@@ -28,6 +28,7 @@ mod meters;
 mod operate;
 mod pace;
 mod path;
+mod pulse;
 mod ready;
 mod recent;
 mod rest;
@@ -51,7 +52,9 @@ pub use faults::{Defect, plant};
 pub use hosts::Hosts;
 pub use look::{DomainLook, Look, Looked, PathLook};
 pub use manager::{AlarmInbox, Drain, Outbound};
+pub use meters::Meters;
 pub use operate::{Lift, Operate, OperateError};
+pub use pulse::Pulse;
 pub use recent::{Recent, Remark};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
@@ -146,6 +149,10 @@ pub struct Deps {
     pub recent: Recent,
     /// What is under way.
     pub work: Work,
+    /// What is counted.
+    pub meters: Meters,
+    /// Whether the manager lives.
+    pub pulse: Pulse,
     /// Where we take mail ourselves.
     pub listening: Vec<SocketAddr>,
     /// What a test lets go wrong.

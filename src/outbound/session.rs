@@ -15,13 +15,14 @@ use super::connection::{Age, Connection, Transacted, Unreachable};
 use super::faults;
 use super::hosts::Place;
 use super::lane::{Lane, Work};
-use super::meters::{self, Meters};
+use super::meters::Attempts;
 use super::pace::Pace;
 use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
 use crate::mail::{Return, Severity, Verdict};
+use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
@@ -72,10 +73,11 @@ pub(super) async fn run(
     };
     opened();
     let _counted = lane.enter();
-    let session = Session { deps: &deps, meters: Meters::default() };
-    session.meters.open.increment(1.0);
+    let of_provider = route.provider.as_ref().and_then(|provider| provider.attempts.as_ref());
+    let session = Session { deps: &deps, attempts: of_provider.unwrap_or(&deps.meters.attempts) };
+    let in_use = Raised::by_one(&deps.meters.open);
     let is_alive = session.send_all(&mut connection, &route, &lane, (&place, turn)).await;
-    session.meters.open.decrement(1.0);
+    drop(in_use);
     let messages = connection.transactions().saturating_sub(1);
     let is_dismissed = connection.is_dismissed();
     let is_spent = connection.transactions() >= most(&deps, &lane, &connection);
@@ -111,7 +113,7 @@ async fn find_connection(
     let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
     while let Some((mut connection, place)) = deps.hosts.take(&order) {
         if !connection.is_stale() {
-            meters::connection("reused");
+            deps.meters.connection_reused();
             return Ok((connection, place, turn));
         }
     }
@@ -122,11 +124,11 @@ async fn find_connection(
     }
     match Connection::open(deps, &order).await {
         Ok(connection) => {
-            meters::connection("opened");
+            deps.meters.connection_opened();
             Ok((connection, place, turn))
         }
         Err(unreachable) => {
-            meters::connection("failed");
+            deps.meters.connection_failed();
             let Unreachable { host, reply } = unreachable.clone();
             let remark = Remark { at: deps.clock.now(), id: None, host, reply };
             deps.recent.note(route.site.as_str(), remark);
@@ -154,7 +156,7 @@ async fn plant_verdict(deps: &Deps, lane: &Lane) {
         let reply = unreached(if bounces { 550 } else { 451 }, (4, 4, 1), "planted".into());
         let verdicts = vec![reply; work.leased.queued.envelope.recipients.len()];
         let tried = Tried { verdicts: &verdicts, remote: None, content: None };
-        conclude(deps, &Meters::default(), work.leased, tried).await;
+        conclude(deps, work.leased, tried).await;
     }
 }
 
@@ -228,7 +230,7 @@ async fn in_time(
 
 struct Session<'a> {
     deps: &'a Deps,
-    meters: Meters,
+    attempts: &'a Attempts,
 }
 
 impl Session<'_> {
@@ -287,7 +289,6 @@ impl Session<'_> {
             }
         };
         let envelope = &work.leased.queued.envelope;
-        self.meters.attempts.increment(1);
         // where the server names a limit, the others are served when these are settled (RFC 9422)
         let some = &envelope.recipients[..envelope.recipients.len().min(connection.recipients_max())];
         let outgoing = Outgoing {
@@ -301,8 +302,14 @@ impl Session<'_> {
             priority: envelope.priority,
         };
         let verdicts = match connection.transact(outgoing, body.clone(), age).await {
-            Transacted::Verdicts(verdicts) => verdicts.recipients,
-            Transacted::Lost(verdict) => vec![verdict; some.len()],
+            Transacted::Verdicts(verdicts) => {
+                self.attempts.judged(&verdicts.recipients);
+                verdicts.recipients
+            }
+            Transacted::Lost(verdict) => {
+                self.attempts.lost();
+                vec![verdict; some.len()]
+            }
             Transacted::Untouched => {
                 work.comebacks += 1;
                 return Some(work);
@@ -324,7 +331,7 @@ impl Session<'_> {
             None
         };
         let tried = Tried { verdicts: &verdicts, remote: Some(remote), content: content.as_deref() };
-        conclude(self.deps, &self.meters, work.leased, tried).await;
+        conclude(self.deps, work.leased, tried).await;
         None
     }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::meters::Attempts;
 use super::pace::Pace;
 use crate::accounts::DomainPattern;
 use crate::mail::Domain;
@@ -46,6 +47,8 @@ pub(super) struct Sluice {
     places: Permits,
     /// A place for each session that waits for a slot.
     line: Permits,
+    /// What is counted of it, where it is a provider's.
+    pub(super) attempts: Option<Attempts>,
 }
 
 /// All limits.
@@ -60,12 +63,13 @@ struct State {
 }
 
 impl Sluice {
-    fn new(cap: Cap) -> Arc<Self> {
-        Arc::new(Sluice {
+    fn new(cap: Cap) -> Self {
+        Sluice {
             pace: Pace::new(cap.per_second),
             places: Permits::new(cap.connections_max),
             line: Permits::new(line(cap)),
-        })
+            attempts: None,
+        }
     }
 
     /// Has another limit from now on; what is under way counts within it.
@@ -126,7 +130,10 @@ impl Sluices {
         for (name, mx, cap) in &caps.providers {
             let known =
                 before.iter().position(|(known, ..)| known == name).map(|at| before.swap_remove(at).2);
-            let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| Sluice::new(*cap));
+            let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| {
+                let attempts = Some(Attempts::with(name));
+                Arc::new(Sluice { attempts, ..Sluice::new(*cap) })
+            });
             state.providers.push((name.clone(), mx.clone(), sluice));
         }
         before.iter().for_each(|(_, _, gone)| gone.change(Cap::default()));
@@ -154,7 +161,7 @@ impl Sluices {
         if domains.len() >= DOMAINS_KEPT {
             domains.retain(|_, sluice| Arc::strong_count(sluice) > 1 || !sluice.pace.wait().is_zero());
         }
-        let new = || Sluice::new(cap);
+        let new = || Arc::new(Sluice::new(cap));
         Some(domains.entry(domain.clone()).or_insert_with(new).clone())
     }
 }

@@ -34,6 +34,31 @@ pub struct Rest {
     pub failures: u32,
 }
 
+impl Rest {
+    /// A row of another form says as much as none: it is found out anew.
+    fn read(value: &[u8]) -> Option<Self> {
+        let (until, since, failures) = postcard::from_bytes(value.strip_prefix(&[VERSION])?).ok()?;
+        let (until, since) = (Timestamp::from_millis(until), Timestamp::from_millis(since));
+        Some(Rest { until, since, failures })
+    }
+}
+
+/// Rows of sites (true) or of names in the DNS, behind the one named, and how many of them rest at a time.
+pub(super) fn resting(
+    reader: &Reader,
+    (is_site, now): (bool, Timestamp),
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<(u64, Option<Key>), StoreError> {
+    let first = curfew_key(if is_site { b"s" } else { b"d" });
+    let mut end = first.clone();
+    end.push(0xff);
+    let rows = reader.scan(Bound::Excluded(after.map_or(&first[..], |key| &key[..])), &end, limit)?;
+    let rests = |value: &[u8]| Rest::read(value).is_some_and(|rest| rest.until > now);
+    let count = rows.iter().filter(|(_, row)| rests(&row.value)).count();
+    Ok((count as u64, rows.into_iter().last().map(|(key, _)| key)))
+}
+
 impl Destination {
     /// A set of mail hosts, by its name.
     pub fn site(name: &str) -> Self {
@@ -85,16 +110,7 @@ impl Destination {
 
     /// What is known of it; nothing where it is not known to be down. Blocking: for a reader thread.
     pub fn rest(&self, reader: &Reader) -> Result<Option<Rest>, StoreError> {
-        let Some(row) = reader.get(&curfew_key(&self.0))? else { return Ok(None) };
-        // a row of another form says as much as none: it is found out anew
-        let octets = row.value.strip_prefix(&[VERSION]);
-        let read: Option<(u64, u64, u32)> = octets.and_then(|octets| postcard::from_bytes(octets).ok());
-        let rest = |(until, since, failures)| Rest {
-            until: Timestamp::from_millis(until),
-            since: Timestamp::from_millis(since),
-            failures,
-        };
-        Ok(read.map(rest))
+        Ok(reader.get(&curfew_key(&self.0))?.and_then(|row| Rest::read(&row.value)))
     }
 
     /// Forgets destinations that nobody waits for and that were last looked at before `before`: up to

@@ -9,6 +9,10 @@ pub(super) const MESSAGE: u8 = b'm';
 pub(super) const HELD: u8 = b'h';
 pub(super) const CLIENT_COUNTS: &[u8] = b"cc";
 pub(super) const DOMAIN_COUNTS: &[u8] = b"cd";
+pub(super) const AGE_COUNTS: &[u8] = b"ca";
+pub(super) const AGE_COUNTS_END: &[u8] = b"cb";
+/// Ages are counted in steps of 2^14 milliseconds.
+const AGE_STEP_BITS: u32 = 14;
 
 pub(super) fn message(id: MessageId) -> Key {
     numbered(MESSAGE, id)
@@ -35,6 +39,19 @@ pub(super) fn domain_count(domain: &Domain) -> Key {
 
 pub(super) fn client_count(client: &ClientName) -> Key {
     [CLIENT_COUNTS, client.as_str().as_bytes()].concat().into()
+}
+
+/// How many copies of a class that came in at about the same time wait.
+pub(super) fn age_count(class: Class, arrived: Timestamp) -> Key {
+    let step = arrived.as_millis() >> AGE_STEP_BITS;
+    [AGE_COUNTS, &[class_octet(class)], &step.to_be_bytes()].concat().into()
+}
+
+/// The class that an age is counted for, and until when its copies came in.
+pub(super) fn counted_age(key: &[u8]) -> Option<(Class, Timestamp)> {
+    let rest = key.strip_prefix(AGE_COUNTS)?;
+    let step = u64::from_be_bytes(rest.get(1..)?.try_into().ok()?);
+    Some((class_of(rest)?, Timestamp::from_millis((step + 1) << AGE_STEP_BITS)))
 }
 
 /// `s<domain>\0`: everything that waits for a domain. No domain and no client holds an octet zero.
@@ -123,6 +140,14 @@ pub(super) fn standing(queued: &Queued, domain: &Domain) -> Key {
         None => waiting(queued, domain),
         Some((reason, _)) => held(queued, domain, reason),
     }
+}
+
+/// Class and arrival of a copy whose envelope does not read, by the key of its waiting row: an id is made of
+/// the time at which it was given.
+pub(super) fn class_and_arrival(waiting: &[u8]) -> Option<(Class, Timestamp)> {
+    let domain = waiting.iter().position(|octet| *octet == 0)?;
+    let id = waiting.last_chunk::<8>()?;
+    Some((class_of(&waiting[domain + 1..])?, MessageId::from_u64(u64::from_be_bytes(*id)).given_at()))
 }
 
 /// Held under the reason `unreadable`, with all that the waiting row's key says.

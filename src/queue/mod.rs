@@ -12,6 +12,7 @@
 //! h<reason>\0<due><domain>\0<id>            held
 //! cd<domain>, cc<client>                    how many copies wait or are held
 //! i<archive>                                how many copies of an export from elsewhere were taken in
+//! ca<class><time of arrival>                how many copies wait
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
 //! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
@@ -22,6 +23,7 @@ mod census;
 mod curfew;
 mod find;
 mod keys;
+mod largest;
 mod lease;
 mod orders;
 mod page;
@@ -31,9 +33,10 @@ mod turns;
 
 use bytes::Bytes;
 
-pub use census::{Largest, clients, count_of_domain};
+pub use census::{COUNTED_MAX, Census, Waiting};
 pub use curfew::{Destination, Rest};
 pub use find::{Filter, LeasedPiece, Order as WalkOrder, Walk, count_held, find, reasons};
+pub use largest::{Largest, clients, count_of_domain};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};
 pub use page::{Leased, Page, PageRequest, earliest_due, is_flushed};
@@ -120,6 +123,7 @@ pub fn enqueue(batch: &mut Batch, copies: Vec<(Envelope, Timestamp)>, body: NewB
         let is_urgent = queued.envelope.class == Class::Transactional;
         batch.push(Op::AlarmBy { name: alarm_name(domain), at: due, is_urgent });
         batch.add(keys::domain_count(domain), 1);
+        batch.add(age_count(&queued), 1);
         batch.add(keys::client_count(&queued.envelope.client), 1);
     }
 }
@@ -132,6 +136,9 @@ pub fn reschedule(batch: &mut Batch, before: &Queued, envelope: Envelope, due: T
     batch.put(keys::message(after.envelope.id), record::encode(&after));
     batch.insert(keys::waiting(&after, domain), Bytes::new(), None);
     batch.alarm_by(alarm_name(domain), due);
+    if before.held.is_some() {
+        batch.add(age_count(before), 1);
+    }
 }
 
 /// Removes a copy whose recipients have all come to their end.
@@ -143,6 +150,9 @@ pub fn remove(batch: &mut Batch, queued: &Queued) {
         batch.add(keys::shared_body(body), -1);
     }
     batch.add(keys::domain_count(domain), -1);
+    if queued.held.is_none() {
+        batch.add(age_count(queued), -1);
+    }
     batch.add(keys::client_count(&queued.envelope.client), -1);
 }
 
@@ -152,6 +162,9 @@ pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
     let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
     batch.delete(keys::standing(queued, domain));
     batch.put(keys::held(queued, domain, reason), since.as_millis().to_be_bytes().to_vec());
+    if queued.held.is_none() {
+        batch.add(age_count(queued), -1);
+    }
 }
 
 /// What the reasons begin with for which copies are held that were handed over to another host.
@@ -167,7 +180,14 @@ pub fn release(batch: &mut Batch, queued: &Queued, now: Timestamp) {
 /// Takes a waiting row out of the line whose envelope does not read; the envelope stays as it is.
 pub fn set_aside(batch: &mut Batch, waiting: &Key) {
     batch.delete(waiting.clone());
+    if let Some((class, arrived)) = keys::class_and_arrival(waiting) {
+        batch.add(keys::age_count(class, arrived), -1);
+    }
     batch.put(keys::set_aside(waiting), Bytes::new());
+}
+
+fn age_count(queued: &Queued) -> Key {
+    keys::age_count(queued.envelope.class, queued.envelope.arrived)
 }
 
 /// Moves the alarm of a domain: nothing is due there before `to`, as far as group `seen` can tell, and

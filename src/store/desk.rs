@@ -11,7 +11,7 @@ use super::AlarmSink;
 use super::batch::{Batch, Haste};
 use super::error::StoreError;
 use super::index::{Index, Marker};
-use super::meters::Meters;
+use super::meters::{self, Meters};
 use super::writer::{FlushJob, GROUP_GOAL_OCTETS, Writer};
 use crate::clock::Clock;
 
@@ -81,6 +81,10 @@ impl Ailment {
             match now {
                 Some(error) => tracing::error!(event = "store_failing", error = %error),
                 None => tracing::info!(event = "store_recovered"),
+            }
+            // another error is no new beginning
+            if slot.is_some() != now.is_some() {
+                meters::failing(now.is_some());
             }
             *slot = now.cloned();
         }

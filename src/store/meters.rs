@@ -14,6 +14,14 @@ pub(super) struct Meters {
     live: Gauge,
 }
 
+/// The store began to fail, or recovered.
+pub(super) fn failing(is_failing: bool) {
+    gauge!(names::STORE_FAILING).set(if is_failing { 1.0 } else { 0.0 });
+    if is_failing {
+        counter!(names::STORE_FAILURES).increment(1);
+    }
+}
+
 impl Default for Meters {
     fn default() -> Self {
         Meters {

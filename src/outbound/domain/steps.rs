@@ -9,7 +9,6 @@ use crate::mail::{Domain, Verdict};
 use crate::net::RouteError;
 use crate::outbound::conclude::{circumstances, conclude, hold_damaged, tell_delay, unreached};
 use crate::outbound::lane::{Credit, Work};
-use crate::outbound::meters::Meters;
 use crate::outbound::path::{PathHandle, Pushed};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
@@ -82,7 +81,7 @@ pub(super) async fn sweep(
     domain: &Domain,
     everything: Option<RouteError>,
 ) -> Result<(), StoreError> {
-    let (meters, mut place) = (Meters::default(), SweepPlace::new(fastrand::u8(..THOROUGH_ONE_IN) == 0));
+    let mut place = SweepPlace::new(fastrand::u8(..THOROUGH_ONE_IN) == 0);
     loop {
         let (of, shared, all) = (domain.clone(), deps.clone(), everything.is_some());
         let read = deps.store.read(move |reader| {
@@ -109,7 +108,7 @@ pub(super) async fn sweep(
                 tell_delay(deps, leased, tried).await;
                 continue;
             }
-            conclude(deps, &meters, leased, tried).await;
+            conclude(deps, leased, tried).await;
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
 use metrics::{Gauge, gauge};
@@ -58,9 +59,10 @@ pub(in crate::outbound) enum ChildSays {
     PathDied(Site),
 }
 
+/// A beat, begun at this time.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Happened(Event);
+struct Beat(Instant);
 
 /// The inbox has something.
 #[derive(Message)]
@@ -292,14 +294,15 @@ impl Actor for Outbound {
         let deps = self.deps.clone();
         tokio::spawn(async move { tokio::join!(rest::tidy(&deps), hosts::tidy(&deps)) });
         // a task posts the beats: an actor's own timers starve under load
-        let (me, every) = (me.downgrade(), self.deps.settings.now().tick);
+        let (every, clock) = (self.deps.settings.now().tick, self.deps.clock.clone());
+        let me = me.downgrade();
         tokio::spawn(async move {
             let mut beats = tokio::time::interval(every);
             beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 beats.tick().await;
                 match me.upgrade() {
-                    Some(manager) => manager.do_send(Happened(Event::Beat)),
+                    Some(manager) => manager.do_send(Beat(clock.instant())),
                     None => return,
                 }
             }
@@ -307,11 +310,14 @@ impl Actor for Outbound {
     }
 }
 
-impl Handler<Happened> for Outbound {
+impl Handler<Beat> for Outbound {
     type Result = ();
 
-    fn handle(&mut self, happened: Happened, context: &mut Self::Context) {
-        self.happen(happened.0, context);
+    fn handle(&mut self, beat: Beat, context: &mut Self::Context) {
+        let now = self.deps.clock.instant();
+        self.deps.meters.beat(&self.deps, now.saturating_duration_since(beat.0));
+        self.deps.pulse.beat(now);
+        self.happen(Event::Beat, context);
         self.watch_clock();
         self.end_orders(context);
         let (domains, paths) = self.core.alive();
@@ -373,11 +379,13 @@ impl Handler<ChildSays> for Outbound {
             ChildSays::PathRetired(site) => Event::PathRetired(site),
             ChildSays::PathUp(domains) => Event::PathUp(domains),
             ChildSays::DomainDied(domain) => {
+                self.deps.meters.domain_died();
                 tracing::error!(event = "domain_died", domain = %domain);
                 self.domains.remove(&domain);
                 Event::DomainDied(domain)
             }
             ChildSays::PathDied(site) => {
+                self.deps.meters.path_died();
                 tracing::error!(event = "path_died", site = %site);
                 self.paths.remove(&site);
                 Event::PathDied(site)

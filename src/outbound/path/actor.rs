@@ -62,6 +62,8 @@ pub(in crate::outbound) struct Path {
     say: Recipient<ChildSays>,
     /// Whether the manager let it go.
     is_released: bool,
+    /// The window that it has added to the gauge.
+    gauged: usize,
 }
 
 impl Path {
@@ -87,6 +89,7 @@ impl Path {
                 say,
                 is_released: false,
                 settings,
+                gauged: 0,
                 deps,
             }
         })
@@ -100,6 +103,7 @@ impl Path {
         for effect in effects {
             self.perform(effect, context);
         }
+        self.gauge(self.core.window());
     }
 
     fn lane_state(&self) -> LaneState {
@@ -118,6 +122,14 @@ impl Path {
             pacing: self.lane.pacing(),
             slot_in,
             is_tight: 2 * self.deps.places.copies.available_permits() < self.settings.copies_max,
+        }
+    }
+
+    /// Brings its share of the gauge up to date.
+    fn gauge(&mut self, window: usize) {
+        let before = std::mem::replace(&mut self.gauged, window);
+        if before != window {
+            self.deps.meters.windows.increment(window as f64 - before as f64);
         }
     }
 
@@ -203,6 +215,7 @@ impl Drop for Path {
     fn drop(&mut self) {
         // on whatever way it ends, a panic included: nothing may wait in a lane that nobody serves
         self.lane.close();
+        self.gauge(0);
         if !self.is_released {
             self.say.do_send(ChildSays::PathDied(self.route.site.clone()));
         }

@@ -237,6 +237,11 @@ impl Core {
         }
     }
 
+    /// How many connections there may be; none while it is down.
+    pub(super) fn window(&self) -> usize {
+        if self.down_until.is_some() { 0 } else { self.window.size() }
+    }
+
     /// Whether a session is up.
     pub(super) fn is_up(&self) -> bool {
         self.up > 0 && self.down_until.is_none()

@@ -38,8 +38,8 @@ use crate::mail::{
     Address, Class, ClientName, Domain, MessageIds, Outcome, OutcomeSink, Recipient, ReversePath,
 };
 use crate::outbound::{
-    self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Outbound, Places, Recent, RetrySchedule,
-    Routes, Settings, Sluices,
+    self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent,
+    RetrySchedule, Routes, Settings, Sluices,
 };
 use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
 use crate::smtp::{Limits, ServerSettings, StartTls};
@@ -330,6 +330,8 @@ impl World {
             recent: Recent::default(),
             listening: Vec::new(),
             work: Work::default(),
+            meters: Meters::default(),
+            pulse: Pulse::default(),
             faults,
             settings: settings.into(),
         };
