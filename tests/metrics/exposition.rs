@@ -9,6 +9,9 @@ use barid::sim::{Behaviour, Sender};
 use crate::support::{Place, Relay, Variation, World, eventually, letter};
 use crate::usage;
 
+/// The sum over the series of a name that have these labels.
+type Wanted = (&'static str, &'static [(&'static str, &'static str)], f64);
+
 /// A scrape, taken apart.
 struct Scrape {
     /// By family.
@@ -153,7 +156,7 @@ async fn mail_is_counted_by_what_became_of_it() {
     }
     relay.logged(&["event=unreachable"]).await;
     // of five that were accepted one waits for a destination that is gone
-    let wanted: &[(&str, &[(&str, &str)], f64)] = &[
+    let wanted: &[Wanted] = &[
         ("barid_accepted_messages_total", &[("client", "apps"), ("class", "normal")], 5.0),
         ("barid_accept_seconds_count", &[], 5.0),
         ("barid_refused_total", &[("reason", "sender")], 1.0),

@@ -28,6 +28,8 @@ What a relay tells Prometheus at `/metrics` of a listener with `role = \"admin\"
 - Labels are bounded by the program or by the configuration. None holds a recipient's domain: for that there are
   the log, `barid queue ls` and `barid domain show DOMAIN`.
 - Series whose labels are known beforehand are there from the start, at zero.
+- Not there yet: the wait for a CPU pool, as there is none; and hits of the resolver's cache, of which it does not
+  tell: answers within a millisecond are they.
 - What is counted is counted as it happens. Gauges of the queue by class, of what is held, of the disk and of the
   process are looked at every 5 seconds.
 ";
