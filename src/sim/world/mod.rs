@@ -14,6 +14,7 @@ mod operators;
 mod order;
 mod panics;
 mod planted;
+mod reload;
 mod size;
 mod trace;
 mod trouble;
@@ -85,6 +86,8 @@ struct World {
     trace: Trace,
     next_letter: u32,
     settings: Settings,
+    /// Whether they change while mail is under way.
+    reloads: bool,
     /// Lives lived.
     lives: usize,
     /// Whether an actor has panicked in one of them.
@@ -115,6 +118,7 @@ struct Life {
     network: Network,
     names: Names,
     copies_max: usize,
+    deps: Arc<Deps>,
     manager: Addr<Outbound>,
 }
 
@@ -182,6 +186,7 @@ impl World {
             next_letter: 1,
             settings: settings(size),
             size,
+            reloads: false,
             lives: 0,
             had_panic: false,
             had_panic_at_kind: false,
@@ -336,8 +341,9 @@ impl World {
             settings: settings.into(),
         };
         let (names, copies_max) = (self.names.clone(), self.settings.copies_max);
-        let manager = Outbound::start(Arc::new(deps), inbox);
-        let life = Life { store, leases, gate, network, names, copies_max, manager };
+        let deps = Arc::new(deps);
+        let manager = Outbound::start(deps.clone(), inbox);
+        let life = Life { store, leases, gate, network, names, copies_max, deps, manager };
         self.compare(&life);
         Some(life)
     }
@@ -432,6 +438,9 @@ impl World {
         life.names.set_mood(&domain(name), moods[self.rng.usize(..moods.len())]);
         if self.rng.u8(..4) == 0 {
             self.operate(life);
+        }
+        if self.reloads {
+            self.reload(life);
         }
     }
 
