@@ -5,6 +5,7 @@
 //! scripted mail hosts, a DNS and a disk that fail by the same seed; the process crashes, actors panic.
 //! After every step a ledger kept at both ends says whether all that must hold does hold.
 
+mod census;
 mod ledger;
 mod letters;
 mod limits;
@@ -491,6 +492,9 @@ impl World {
             })
             .collect();
         lock(&self.ledger).compare(&told);
+        if let Some(miscount) = census::miscount(life.store.reader(), &queued) {
+            lock(&self.ledger).violate(miscount);
+        }
     }
 
     fn is_done(&self, life: &Life) -> bool {
