@@ -41,7 +41,7 @@ const REFUSAL: Label = closed(
         "foreign_protocol",
     ],
 );
-const HELD: Label = closed("reason", &["damaged", "unreadable", "other"]);
+const HELD: Label = closed("reason", &["damaged", "exported", "operator", "unreadable", "other"]);
 const DESTINATION: Label = closed("kind", &["site", "name"]);
 const ATTEMPT: Label = closed("outcome", &["delivered", "deferred", "bounced", "lost"]);
 const CONNECTION: Label = closed("outcome", &["opened", "reused", "failed"]);

@@ -13,7 +13,7 @@ impl World {
     /// Other settings hold from now on, within the limits that the world knows.
     pub(super) fn reload(&mut self, life: &Life) {
         let rng = &mut self.rng;
-        let mut other = settings();
+        let mut other = settings(self.size);
         other.connections_max = rng.usize(1..=other.connections_max);
         other.connections_per_site_max = rng.usize(1..=other.connections_per_site_max);
         other.rate_per_site_max = rng.bool().then(|| 1.0 + 9.0 * rng.f64());
@@ -28,7 +28,7 @@ impl World {
             other.routes = route("d.example", rng.usize(3..5));
         }
         // the network outside counts connections to the most that there may ever be
-        self.settings = Settings { connections_max: settings().connections_max, ..other.clone() };
+        self.settings = Settings { connections_max: settings(self.size).connections_max, ..other.clone() };
         life.deps.change(other);
     }
 }
@@ -77,7 +77,7 @@ fn mail_behind_a_dead_host_goes_by_a_new_route_at_once() {
         post(&world, &life, 0..5, "d.example").await;
         sleep(SOON).await;
         assert_eq!(arrived(&world), 0);
-        life.deps.change(Settings { routes: route("d.example", 5), ..settings() });
+        life.deps.change(Settings { routes: route("d.example", 5), ..settings(world.size) });
         sleep(SOON).await;
         assert_eq!(arrived(&world), 5);
     });
@@ -89,7 +89,7 @@ fn what_waits_within_a_limit_goes_when_there_is_none_and_a_new_one_is_obeyed() {
         let mut world = World::new(1);
         world.settings.caps = Caps::default();
         let life = start(&mut world);
-        let (limited, free) = (settings(), Settings { caps: Caps::default(), ..settings() });
+        let (limited, free) = (settings(world.size), Settings { caps: Caps::default(), ..settings(world.size) });
         // awake while the limit of its own comes: half a message a second
         post(&world, &life, 0..1, "b.example").await;
         sleep(SOON).await;
@@ -112,7 +112,7 @@ fn a_site_gets_more_connections_and_fewer_as_the_settings_have_it() {
         world.settings.copies_max = 1000;
         let life = start(&mut world);
         life.network.set_temper(0, Temper { latency: Duration::from_millis(100), ..Temper::GOOD });
-        let with = |most: usize| Settings { connections_per_site_max: most, copies_max: 1000, ..settings() };
+        let with = |most: usize| Settings { connections_per_site_max: most, copies_max: 1000, ..settings(world.size) };
         life.deps.change(with(1));
         post(&world, &life, 0..900, "a.example").await;
         let mut rates = Vec::new();
