@@ -15,8 +15,8 @@
 //! | L0 | [`clock`] | the only reader of the time |
 //! | L1 | [`smtp`] | the protocol without I/O, both ways round |
 //! | L1 | [`dsn`] | the form of delivery reports, those written and those that come back |
-//! | L1 | [`observe`] | names of metrics, the log |
-//! | L1 | [`work`] | what is under way, by labels |
+//! | L1 | [`observe`] | the declaration of each metric, the log |
+//! | L1 | [`work`] | what is under way, by labels; permits whose number may change; values that a reload replaces |
 //! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
@@ -84,6 +84,11 @@
 //!   is passed over.
 //! - What operators do with single copies is done under the same leases as attempts, so that neither sees half
 //!   of the other. An export holds what it writes: no copy leaves from two hosts.
+//! - A setting is declared once: what reads it, the example, the documentation and what a reload may do follow from
+//!   that. Rooms hold what may change as [`work::Live`] values: what begins after a reload goes by the new ones.
+//! - The age of the queue is counted in rows of its own, one for each class and sixteen seconds of arrival: five
+//!   million copies are told as fast as five.
+//! - What is kept back on a full disk (the ballast) is for results and the next start alone.
 //! - What a message needs (8BITMIME, SMTPUTF8) is what its octets show when it comes in, not what was declared:
 //!   plain text goes everywhere.
 //! - TLS has its room in `net`; sessions see a stream and a few facts. A server where TLS breaks is remembered by
