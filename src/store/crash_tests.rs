@@ -581,7 +581,7 @@ fn a_full_disk_refuses_new_mail_and_still_finishes_old() {
     writer.commit(&[&result(100)], true).expect("there is a rest");
     assert_eq!(sizes(writer), (8, 1));
     fill();
-    writer.commit(&[&result(5_000)], true).expect("the ballast makes room");
+    writer.commit(&[&result(3_000)], true).expect("the ballast makes room");
     assert_eq!(sizes(writer), (7, 2));
     fill();
     assert!(is_full(writer.commit(&[&mail(*b"m3", 1)], false)), "the room is not for mail");
