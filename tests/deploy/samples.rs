@@ -71,8 +71,10 @@ impl Running {
 
     fn accepted_from(&self, client: &str) -> u64 {
         let (_, metrics) = self.relay.get("/metrics");
-        let head = format!("barid_accepted_messages_total{{client=\"{client}\"}} ");
-        metrics.lines().find_map(|line| line.strip_prefix(&*head)?.parse().ok()).unwrap_or(0)
+        // of whatever class
+        let head = format!("barid_accepted_messages_total{{client=\"{client}\"");
+        let samples = metrics.lines().filter(|line| line.starts_with(&head));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     async fn end(self) {

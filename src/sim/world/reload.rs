@@ -89,7 +89,8 @@ fn what_waits_within_a_limit_goes_when_there_is_none_and_a_new_one_is_obeyed() {
         let mut world = World::new(1);
         world.settings.caps = Caps::default();
         let life = start(&mut world);
-        let (limited, free) = (settings(world.size), Settings { caps: Caps::default(), ..settings(world.size) });
+        let (limited, free) =
+            (settings(world.size), Settings { caps: Caps::default(), ..settings(world.size) });
         // awake while the limit of its own comes: half a message a second
         post(&world, &life, 0..1, "b.example").await;
         sleep(SOON).await;
@@ -112,7 +113,11 @@ fn a_site_gets_more_connections_and_fewer_as_the_settings_have_it() {
         world.settings.copies_max = 1000;
         let life = start(&mut world);
         life.network.set_temper(0, Temper { latency: Duration::from_millis(100), ..Temper::GOOD });
-        let with = |most: usize| Settings { connections_per_site_max: most, copies_max: 1000, ..settings(world.size) };
+        let with = |most: usize| Settings {
+            connections_per_site_max: most,
+            copies_max: 1000,
+            ..settings(world.size)
+        };
         life.deps.change(with(1));
         post(&world, &life, 0..900, "a.example").await;
         let mut rates = Vec::new();
