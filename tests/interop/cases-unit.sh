@@ -136,6 +136,12 @@ unit_keeps_on_when_reloaded_with_a_fault() {
   in_machine cp /run/right.toml /etc/barid/barid.toml
   expect "its process after that" "$(unit_property MainPID)" "$1"
   expect "its state after that" "$(in_machine systemctl is-active barid)" active
+  # and without one it is heeded, by the same process
+  in_machine sed -i 's,^rate = "120/m",rate = "240/m",' /etc/barid/barid.toml
+  in_machine systemctl reload barid
+  wait_for "the reload" in_machine grep -q "event=reloaded" /run/barid.log
+  expect "its process after the reload" "$(unit_property MainPID)" "$1"
+  expect_match "what has changed" "$(in_machine grep "event=reloaded" /run/barid.log)" rate
 }
 
 unit_comes_back_after_a_kill() {
