@@ -246,6 +246,49 @@ async fn a_host_is_evacuated_while_no_relay_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_taken_back_sends_nothing_that_was_held_before() {
+    let world = World::build(&[("slow.test", stubborn())]).await;
+    let (place, relay) = with_waiting(&world, 2).await;
+    let (suspect, _) = listed(&place, &["--to", "u0@"]).pop().expect("one");
+    json(&place, &["queue", "hold", "--id", &suspect]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let exported = export(&place, &dir.path().join("all.barid"), &[]);
+    assert_eq!(exported["messages"], 2);
+    json(&place, &["queue", "release", "--reason", exported["reason"].as_str().expect("a reason")]);
+    eventually("the other one", || (world.arrived().len() == 1).then_some(())).await;
+    let left = eventually("one is left", || Some(listed(&place, &[])).filter(|left| left.len() == 1)).await;
+    assert_eq!(left, [(suspect.clone(), "held".to_owned())]);
+    assert_eq!(listed(&place, &["--reason", "operator"]).len(), 1);
+    // ids may come from another program
+    let mut rm = std::process::Command::new(env!("CARGO_BIN_EXE_barid"));
+    rm.args(["queue", "rm", "--id", "-", "--config"]).arg(place.config());
+    rm.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut rm = rm.spawn().expect("runs");
+    std::io::Write::write_all(&mut rm.stdin.take().expect("piped"), suspect.as_bytes()).expect("written");
+    assert!(rm.wait().expect("ends").success());
+    assert!(listed(&place, &[]).is_empty());
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_in_the_file_does_not_take_the_commands_away() {
+    let world = World::build(&[]).await;
+    let place = Place::new(&world, &Variation::default());
+    let relay = place.start().await;
+    let right = std::fs::read_to_string(place.config()).expect("readable");
+    std::fs::write(place.config(), format!("nonsense = 1\n{right}")).expect("written");
+    let (status, out, err) = place.barid(&["queue", "hold", "--client", "apps"]);
+    assert!(status.success() && err.contains("barid config check"), "{out}{err}");
+    let (status, out, err) = place.barid(&["reload"]);
+    assert!(status.code() == Some(1) && out.contains("nonsense") && err.contains("goes on"), "{out}{err}");
+    std::fs::write(place.config(), right.replace("[delivery]", "[delivery]\nexpire_after = \"3d\""))
+        .expect("written");
+    let (status, out, err) = place.barid(&["reload"]);
+    assert!(status.success() && out == "changed: delivery.expire_after\n", "{out}{err}");
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_way_to_an_address_is_traced_without_sending() {
     let picky = Behaviour { unknown_prefix: Some("nobody".into()), ..Behaviour::default() };
     let world = World::build(&[("picky.test", picky)]).await;

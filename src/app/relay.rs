@@ -141,13 +141,16 @@ impl Relay {
         };
         let admin_listeners = config.admin_listeners.clone();
         let (record, data_dir) = (RecordBook::new(&config.data_dir, clock.clone()), config.data_dir.clone());
-        let reins = Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: deps.clone() };
+        let (deps_of_reins, manager) = (deps.clone(), outbound.clone());
+        let reins =
+            Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: deps_of_reins, manager };
         let reloader = Arc::new(Reloader::new(config, reins));
         let control = Control {
             deps,
             manager: outbound.clone(),
             metrics: metrics.clone(),
             reloader: reloader.clone(),
+            import_turn: Arc::default(),
             record,
             stop: stopping.clone(),
         };

@@ -6,17 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use actix::Addr;
 use anyhow::Context as _;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
 use super::relay::{client_tls, door_of, rules};
+use super::serve::keep_to;
 use crate::clock::Clock;
 use crate::gate::{Gate, GateSettings};
 use crate::inbound::{Door, Inbound, Rules};
 use crate::net::{ClientTls, HickoryResolver};
-use crate::outbound::Deps;
+use crate::outbound::{Deps, Outbound, WaysChanged};
 use crate::work::Live;
 
 /// What became of a reload.
@@ -35,6 +37,14 @@ pub(super) struct ReloadReport {
 struct Difference {
     at_once: Vec<String>,
     after_restart: Vec<String>,
+}
+
+impl Difference {
+    /// Whether mail may go another way.
+    fn changes_ways(&self) -> bool {
+        let of = ["route", "dns.", "delivery.port", "delivery.allow_loopback"];
+        self.at_once.iter().any(|key| of.iter().any(|start| key.starts_with(start)))
+    }
 }
 
 /// Compares the settings in force with new ones. An entry of an array that came or went is told as a whole, and
@@ -96,6 +106,7 @@ fn adopt(running: &Config, new: Config) -> Config {
         hostname: running.hostname.clone(),
         data_dir: running.data_dir.clone(),
         file: running.file.clone(),
+        files_max: running.files_max,
         store: running.store,
         // whoever has used up what they may hand over has not got more
         clients: new.clients.after(&running.clients),
@@ -113,6 +124,7 @@ pub(super) struct Reins {
     pub(super) doors: Vec<Live<Door>>,
     pub(super) resolver: Arc<HickoryResolver>,
     pub(super) deps: Arc<Deps>,
+    pub(super) manager: Addr<Outbound>,
 }
 
 /// All that may fail, done before anything changes.
@@ -142,6 +154,10 @@ impl Reloader {
         let report = match prepared.await.unwrap_or_else(|panic| Err(failure(&running, &panic.to_string()))) {
             Ok((difference, prepared)) => {
                 *running = Arc::new(self.reins.turn(prepared));
+                if difference.changes_ways() {
+                    // mail that rests behind a way that is no more asks for the new one
+                    self.reins.manager.do_send(WaysChanged);
+                }
                 let Difference { at_once: changed, after_restart: needs_restart } = difference;
                 ReloadReport { changed, needs_restart, faults: Vec::new() }
             }
@@ -182,7 +198,10 @@ fn prepare(running: &Config, clock: &Clock) -> Result<(Difference, Prepared), Co
     let file = running.file.as_ref().ok_or_else(|| failure(running, "there is no file to read again"))?;
     let new = Config::load(file)?;
     let difference = compare(&running.settings, &new.settings);
-    let config = adopt(running, new);
+    let mut config = adopt(running, new);
+    if let Some(files) = config.files_max {
+        keep_to(files, &mut config);
+    }
     let built = || -> anyhow::Result<_> {
         let resolver = HickoryResolver::new(&config.dns).context("setting up the resolver")?;
         Ok((rules(&config, clock)?, client_tls(&config, clock)?, resolver))

@@ -24,7 +24,8 @@ const OWN_FILES: usize = 512;
 pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
     let mut config = Config::load(config)?;
     let _log = start_log(tracing::Level::INFO, format, LogTarget::Stderr, Clock::System)?;
-    if let Some(files) = raise_file_limit() {
+    config.files_max = raise_file_limit();
+    if let Some(files) = config.files_max {
         keep_to(files, &mut config);
     }
     let metrics = relay::record_metrics()?;
@@ -49,7 +50,7 @@ pub(super) fn serve(config: &Path, format: LogFormat) -> anyhow::Result<()> {
             tokio::select! {
                 () = signals.told_to_stop() => break,
                 _ = hangups.recv() => relay.reload_soon(),
-                () = relay.failed() => bail!("the store has ended; the next start finds everything again from its log"),
+                () = relay.failed() => bail!("the store or the manager has ended; the next start finds everything again from the log"),
             }
         }
         tracing::info!(event = "stopping");
@@ -78,7 +79,7 @@ fn raise_file_limit() -> Option<usize> {
 
 /// Shares file descriptors out, where there are fewer than the configured connections may take: clients beyond
 /// are told so, and the mail of those inside still finds files to be kept in.
-fn keep_to(files: usize, config: &mut Config) {
+pub(super) fn keep_to(files: usize, config: &mut Config) {
     let (inbound, outbound) = (&mut config.connections.total_max, &mut config.outbound.connections_max);
     let Some((taken, sent)) = shares(files, (*inbound, *outbound)) else { return };
     (*inbound, *outbound) = (taken, sent);

@@ -114,7 +114,8 @@ pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Re
     let circumstances = circumstances(deps, &settings);
     let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
     let settlement = settle(&attempt, &circumstances);
-    deps.store.commit(settlement.batch).await?;
+    // as a result: it makes room, and is written though the disk be full
+    deps.store.commit_with(settlement.batch, Haste::Soon).await?;
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {

@@ -51,7 +51,7 @@ pub use faults::Faults;
 pub use faults::{Defect, plant};
 pub use hosts::Hosts;
 pub use look::{DomainLook, Look, Looked, PathLook};
-pub use manager::{AlarmInbox, Drain, Outbound};
+pub use manager::{AlarmInbox, Drain, Outbound, WaysChanged};
 pub use meters::Meters;
 pub use operate::{Lift, Operate, OperateError};
 pub use pulse::Pulse;

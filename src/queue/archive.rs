@@ -14,7 +14,7 @@
 
 use std::io::{self, Read};
 
-use super::{Queued, keys, record};
+use super::{Held, Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{Envelope, MessageId};
 use crate::store::{Batch, NewBody, Reader, StoreError};
@@ -70,7 +70,7 @@ pub fn begin(id: ArchiveId) -> Vec<u8> {
 /// business of whoever takes it in.
 pub fn head(copy: &Queued) -> (Vec<u8>, u32) {
     let held = copy.held.as_ref().filter(|_| !copy.is_exported());
-    let (reason, since) = held.map_or(("", None), |(reason, since)| (&**reason, *since));
+    let (reason, since) = held.map_or(("", None), |held| (&*held.reason, held.since));
     let reason = &reason.as_bytes()[..reason.len().min(REASON_MAX_OCTETS)];
     let (since, id) = (since.unwrap_or(Timestamp::ZERO).as_millis(), copy.envelope.id.as_u64());
     let row = record::encode(copy);
@@ -126,7 +126,7 @@ impl Entry {
     pub fn enqueue(self, batch: &mut Batch, id: MessageId, body: NewBody, now: Timestamp) {
         let Queued { envelope, due, expires, held, .. } = self.0;
         super::enqueue(batch, vec![(Envelope { id, ..envelope.clone() }, due)], body, expires);
-        if let Some((reason, since)) = held {
+        if let Some(Held { reason, since, .. }) = held {
             let envelope = Envelope { id, ..envelope };
             let copy = Queued { envelope, due, expires, shared_body: None, held: None };
             super::hold(batch, &copy, &reason, since.unwrap_or(now));
@@ -236,7 +236,7 @@ fn parse_head(head: &[u8]) -> Option<Queued> {
     let mut copy = record::decode(id, row).ok()?;
     let since = Some(u64::from_be_bytes(*since)).filter(|since| *since > 0).map(Timestamp::from_millis);
     let reason = std::str::from_utf8(reason).ok()?;
-    copy.held = (!reason.is_empty()).then(|| (reason.into(), since));
+    copy.held = (!reason.is_empty()).then(|| Held { reason: reason.into(), since, before: None });
     Some(copy)
 }
 
@@ -253,7 +253,7 @@ mod tests {
         let reasons = [None, Some("operator"), Some("exported-7")];
         for ((id, body), reason) in (7..).zip(bodies).zip(reasons) {
             let since = Some(Timestamp::from_millis(44));
-            let held = reason.map(|reason: &str| (reason.into(), since));
+            let held = reason.map(|reason: &str| Held { reason: reason.into(), since, before: None });
             let copy = Queued { held, ..queued(id, "c@d.example", 5) };
             let (head, crc) = head(&copy);
             octets.extend_from_slice(&head);

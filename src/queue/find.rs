@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::ops::Bound;
 
 use super::lease::{Lease, Leases};
-use super::{Queued, keys, record};
+use super::{Held, Queued, keys, record};
 use crate::clock::Timestamp;
 use crate::mail::{ClientName, Domain, MessageId};
 use crate::store::{Key, Reader, StoreError};
 
-/// Reasons for holding that are looked through at most; there are a handful.
-const REASONS_MAX: usize = 256;
+/// Reasons for holding that are looked through at most; there are a handful, and one for each export.
+const REASONS_MAX: usize = 4096;
 
 /// Which copies are meant. What is not said does not matter.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +110,9 @@ enum Standing {
 impl Walk {
     /// Before the first copy. Blocking: for a reader thread.
     pub fn new(reader: &Reader, filter: Filter, order: Order) -> Result<Self, StoreError> {
-        let reasons = reasons(reader)?;
+        let mut reasons = reasons(reader)?;
+        // the one that is named counts, however many there are
+        reasons.extend(filter.reason.iter().map(|reason| reason.as_str().into()));
         let held = |reason: &str| (keys::held_for(reason, 0), keys::held_for(reason, 1));
         let mut ranges = VecDeque::new();
         match (&filter.reason, &filter.domain) {
@@ -208,16 +210,21 @@ fn read(reader: &Reader, id: MessageId, reasons: &[Box<str>]) -> Result<Standing
     }
     for reason in reasons {
         if let Some(row) = reader.get(&keys::held(&copy, &domain, reason))? {
-            copy.held = Some((reason.clone(), since(&row.value)));
+            copy.held = Some(held(reason, &row.value));
             return Ok(Standing::Found(Box::new(copy)));
         }
     }
     Ok(Standing::Damaged)
 }
 
-/// A held row says since when.
-fn since(value: &[u8]) -> Option<Timestamp> {
-    value.try_into().ok().map(|octets| Timestamp::from_millis(u64::from_be_bytes(octets)))
+/// A held row says since when, and what it was held for before it was exported.
+fn held(reason: &str, value: &[u8]) -> Held {
+    let (since, before) = match value.split_first_chunk() {
+        Some((since, before)) => (Some(Timestamp::from_millis(u64::from_be_bytes(*since))), before),
+        None => (None, &[][..]),
+    };
+    let before = std::str::from_utf8(before).ok().filter(|before| !before.is_empty());
+    Held { reason: reason.into(), since, before: before.map(Into::into) }
 }
 
 /// A copy, if it is in the queue. Blocking.
@@ -335,6 +342,9 @@ mod tests {
         change(&store, |batch| hold(batch, &one(&store, 1), "operator", then)).await;
         change(&store, |batch| hold(batch, &one(&store, 1), "exported", now)).await;
         assert_eq!(reasons(store.reader()).expect("reads"), ["exported".into()]);
+        // what was held before it was exported is held for that reason again
+        change(&store, |batch| release(batch, &one(&store, 1), now)).await;
+        assert_eq!(one(&store, 1).held(), Some("operator"));
         change(&store, |batch| release(batch, &one(&store, 1), now)).await;
         let released = one(&store, 1);
         assert_eq!((released.held(), released.due), (None, now));

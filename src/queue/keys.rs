@@ -138,7 +138,7 @@ pub(super) fn reason_of(key: &[u8]) -> Option<&str> {
 pub(super) fn standing(queued: &Queued, domain: &Domain) -> Key {
     match &queued.held {
         None => waiting(queued, domain),
-        Some((reason, _)) => held(queued, domain, reason),
+        Some(why) => held(queued, domain, &why.reason),
     }
 }
 

@@ -59,7 +59,16 @@ pub struct Queued {
     /// The shared body, where this copy does not own one.
     shared_body: Option<MessageId>,
     /// Why it is held, and since when, where it does not wait.
-    held: Option<(Box<str>, Option<Timestamp>)>,
+    held: Option<Held>,
+}
+
+/// Why a copy does not wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    reason: Box<str>,
+    since: Option<Timestamp>,
+    /// Why it was held before it was exported.
+    before: Option<Box<str>>,
 }
 
 impl Queued {
@@ -70,7 +79,7 @@ impl Queued {
 
     /// Why it is held, if it is.
     pub fn held(&self) -> Option<&str> {
-        self.held.as_ref().map(|(reason, _)| &**reason)
+        self.held.as_ref().map(|held| &*held.reason)
     }
 
     /// The domain of all its recipients.
@@ -159,9 +168,11 @@ pub fn remove(batch: &mut Batch, queued: &Queued) {
 /// Takes a copy out of the line until somebody releases it. Where it is held already, the reason changes.
 pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
     let Some(domain) = queued.domain() else { return };
-    let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
+    let since = queued.held.as_ref().and_then(|held| held.since).unwrap_or(now);
     batch.delete(keys::standing(queued, domain));
-    batch.put(keys::held(queued, domain, reason), since.as_millis().to_be_bytes().to_vec());
+    // whoever takes an export back wants to know what was held before it
+    let before = queued.held().filter(|_| reason.starts_with(EXPORTED)).unwrap_or_default();
+    batch.put(keys::held(queued, domain, reason), held_value(since, before));
     if queued.held.is_none() {
         batch.add(age_count(queued), -1);
     }
@@ -170,9 +181,20 @@ pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
 /// What the reasons begin with for which copies are held that were handed over to another host.
 pub const EXPORTED: &str = "exported";
 
-/// Puts a held copy back into the line, to be tried at once. While it was held its age did not count.
+fn held_value(since: Timestamp, before: &str) -> Vec<u8> {
+    [&since.as_millis().to_be_bytes()[..], before.as_bytes()].concat()
+}
+
+/// Puts a held copy back into the line, to be tried at once. While it was held its age did not count. One that
+/// was held before it was exported is held for that reason again.
 pub fn release(batch: &mut Batch, queued: &Queued, now: Timestamp) {
-    let since = queued.held.as_ref().and_then(|(_, since)| *since).unwrap_or(now);
+    let since = queued.held.as_ref().and_then(|held| held.since).unwrap_or(now);
+    let before = queued.held.as_ref().and_then(|held| held.before.as_deref());
+    if let (Some(reason), Some(domain)) = (before, queued.domain()) {
+        batch.delete(keys::standing(queued, domain));
+        batch.put(keys::held(queued, domain, reason), held_value(since, ""));
+        return;
+    }
     let before = Queued { expires: queued.expires.after(now.since(since)), ..queued.clone() };
     reschedule(batch, &before, queued.envelope.clone(), now);
 }

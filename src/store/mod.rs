@@ -157,16 +157,14 @@ impl Store {
         settings: Settings,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Opened, StoreError> {
-        let opened = match Self::open_once(home, settings, progress) {
+        match Self::open_once(home, settings, progress) {
             Err(error @ (StoreError::Index(_) | StoreError::Damaged(_))) => {
                 tracing::error!(event = "index_rebuild", reason = %error);
                 home.forget_index()?;
-                Self::open_once(home, settings, progress)?
+                Self::open_once(home, settings, progress)
             }
-            opened => opened?,
-        };
-        home.mark_running()?;
-        Ok(opened)
+            opened => opened,
+        }
     }
 
     fn open_once(
@@ -175,6 +173,8 @@ impl Store {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Opened, StoreError> {
         let (log, disk, index) = home.open_parts(settings)?;
+        // before anything is fed to the index: a power cut meanwhile must not leave half of one that is trusted
+        home.mark_running()?;
         let (writer, report) =
             Writer::open(Box::new(log), disk.clone(), index.clone(), settings.writer, progress)?;
         Ok(Opened { writer, disk, index, report })

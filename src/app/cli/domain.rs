@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::remote::{Remote, distance, number, seconds, text};
+use super::remote::{Remote, distance, number, seconds, size, text};
 use crate::app::control::wire::{DomainRequest, StatsRequest, TraceRequest};
 
 /// Looks at destinations, and stops or resumes their mail.
@@ -239,11 +239,16 @@ pub(super) fn stats(limit: Option<u64>, remote: &Remote) -> anyhow::Result<()> {
             held.into_iter().flatten().map(|(reason, count)| format!("{count} held ({reason})")).collect();
         let held = if held.is_empty() { String::new() } else { format!(", of these {}", held.join(", ")) };
         let store = end.get("store_ailment").and_then(Value::as_str).map_or("well", |ailment| ailment);
+        let orders: Vec<String> = list_of(end, "orders")
+            .iter()
+            .map(|order| format!("\norder: {} is {}", text(order, "of"), text(order, "order")))
+            .collect();
         format!(
             "\nbarid {} since {} ({})\n{} messages queued{held}; {} being sent\n\
              {} messages accepted, {} commands and messages refused\n\
              recipients: {} delivered, {} put off, {} given up, in {} attempts\n\
-             connections: {} in, {} out; {} domains and {} paths active; store: {store}",
+             connections: {} in, {} out; {} domains and {} paths active; {} destinations down\n\
+             log {}, disk free {}; store: {store}{}",
             text(end, "version"),
             text(end, "started"),
             distance(end, "started"),
@@ -259,6 +264,10 @@ pub(super) fn stats(limit: Option<u64>, remote: &Remote) -> anyhow::Result<()> {
             number(end, "connections_out"),
             number(end, "domains_active"),
             number(end, "paths_active"),
+            number(end, "destinations_down"),
+            size(number(end, "log_bytes")),
+            size(number(end, "disk_free_bytes")),
+            orders.concat(),
         )
     };
     remote.ask("stats", &StatsRequest { limit }, &mut row, &mut end).map(drop)

@@ -29,7 +29,29 @@ impl Remote {
     pub(super) fn socket(&self) -> anyhow::Result<PathBuf> {
         match &self.socket {
             Some(socket) => Ok(socket.clone()),
-            None => Ok(Config::load(&self.config)?.data_dir.join(SOCKET)),
+            None => Ok(self.data_dir()?.join(SOCKET)),
+        }
+    }
+
+    /// Where the relay keeps its socket. A fault elsewhere in the file must not take an operator's hands away
+    /// from the relay that runs.
+    fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        let faults = match Config::load(&self.config) {
+            Ok(config) => return Ok(config.data_dir),
+            Err(faults) => faults,
+        };
+        let text = std::fs::read_to_string(&self.config).unwrap_or_default();
+        let table: Option<toml::Table> = text.parse().ok();
+        let named = table.as_ref().and_then(|table| table.get("data_dir")?.as_str());
+        match named {
+            Some(data_dir) => {
+                let file = self.config.display();
+                eprintln!(
+                    "barid: {file} has faults, of which `barid config check` tells; its data_dir is used"
+                );
+                Ok(data_dir.into())
+            }
+            None => Err(faults.into()),
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Config {
     pub(super) settings: Vec<Setting>,
     /// The main file, where it was read from one.
     pub(super) file: Option<PathBuf>,
+    /// File descriptors that the process may have, where there is a limit: no setting, but a bound to some.
+    pub(super) files_max: Option<usize>,
 }
 
 /// Where mail is taken, and how.

@@ -255,12 +255,14 @@ section! {
     /// How the queue is kept on the disk.
     StoreSection {
         /// The index's page cache; it takes about twice as much memory.
-        index_cache: Size = Size(store().index_cache_octets) => Restart;
+        index_cache: Size = Size(store().index_cache_octets) => Restart,
+            rule(within(Size(64 << 10), Size(64 << 30)));
         /// The pieces in which the log is written and freed.
         segment_size: Size = Size(u64::from(store().segments.segment_octets)) => Restart,
             rule(within(Size(1 << 20), Size(1 << 30)));
         /// By how much the log may exceed twice its living octets.
-        log_slack: Size = Size(store().writer.log_slack_octets) => Restart;
+        log_slack: Size = Size(store().writer.log_slack_octets) => Restart,
+            rule(within(Size(1 << 20), Size(1 << 40)));
         /// Rows in memory before they go into the index.
         memtable: Size = Size(store().writer.memtable_octets as u64) => Restart,
             rule(within(Size(64 << 10), Size(64 << 20)));

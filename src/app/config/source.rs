@@ -161,7 +161,8 @@ impl Sources {
 
     /// Reads the files that match, in the order of their names.
     fn include(&mut self, place: Place, pattern: &str) {
-        let whole = self.directory(place).join(pattern);
+        let directory = self.directory(place);
+        let whole = PathBuf::from(glob::Pattern::escape(&directory.to_string_lossy())).join(pattern);
         let found = match glob::glob(&whole.to_string_lossy()) {
             Ok(found) => found,
             Err(error) => {
@@ -177,8 +178,13 @@ impl Sources {
         };
         let mut is_empty = true;
         for path in found {
-            is_empty = false;
             let path = path.unwrap_or_else(|error| error.path().to_owned());
+            // as in a shell: what was put aside, and what editors leave, is meant only by its name
+            let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if is_hidden && pattern.contains(['*', '?', '[']) {
+                continue;
+            }
+            is_empty = false;
             let is_new = path.canonicalize().map_or(true, |path| !self.known.contains(&path));
             if !is_new {
                 let why = "leads to a file that is read already";

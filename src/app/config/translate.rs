@@ -74,6 +74,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
         hostname: file.hostname,
         settings: Vec::new(),
         file: None,
+        files_max: None,
     })
 }
 

@@ -49,7 +49,8 @@ pub(in crate::app) fn archive_id(ids: &MessageIds, clock: &Clock) -> ArchiveId {
 
 /// Why copies are held that were exported.
 pub(in crate::app) fn reason(id: ArchiveId) -> String {
-    format!("{EXPORTED}-{:016x}", id.0 >> 64)
+    // the half that is chance: no two have the same, whatever the clock says
+    format!("{EXPORTED}-{:016x}", id.0 as u64)
 }
 
 /// Where an export goes.
@@ -232,6 +233,8 @@ impl Exporter<'_> {
     /// A copy whose body turned out to be damaged is in no file, and is not to be removed with those that are.
     async fn set_aside(&self, copy: &Queued) -> Result<(), String> {
         let id = copy.envelope.id;
+        // whoever has it is another operator: that is their affair
+        let Some(_lease) = self.leases.take(id) else { return Ok(()) };
         let found = self.store.read(move |reader| queue::find(reader, id)).await.map_err(store_error)?;
         // released or removed by another operator meanwhile: that is their affair
         let Some(copy) = found.filter(|copy| copy.held() == Some(&self.reason)) else { return Ok(()) };
@@ -246,6 +249,9 @@ impl Exporter<'_> {
         while !walk.is_over() {
             let (next, piece) = self.next(walk).await?;
             walk = next;
+            if !piece.busy.is_empty() || !piece.damaged.is_empty() {
+                return Err("some are busy, or do not read".into());
+            }
             let (mut batch, now) = (Batch::new(), self.clock.now());
             piece.found.iter().for_each(|(copy, _)| queue::release(&mut batch, copy, now));
             if !batch.is_empty() {
@@ -263,7 +269,12 @@ pub(super) async fn import(control: &Arc<Control>, is_again: bool, body: Body, o
     let (progress, mut told) = mpsc::channel(PIECES_MAX);
     let _under_way = deps.work.begin("operator's command");
     let stopping = control.stop.clone();
+    // two of one file at a time would both begin at the same place
+    let Ok(turn) = control.import_turn.clone().try_lock_owned() else {
+        return Err("another import is under way: wait for its end".into());
+    };
     let importing = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let input = Pieces { pieces: taken, rest: Bytes::new() };
         let commit = |batch| runtime.block_on(deps.store.commit(batch)).map(drop);
         let mut note = |imported| {

@@ -46,6 +46,8 @@ pub(in crate::app) struct Control {
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Whoever reads the configuration again.
     pub(in crate::app) reloader: Arc<Reloader>,
+    /// Whoever holds it takes an export in.
+    pub(in crate::app) import_turn: Arc<tokio::sync::Mutex<()>>,
     /// What operators did.
     pub(in crate::app) record: RecordBook,
     /// Turns true when the relay stops.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::domains::largest;
+use super::domains::{largest, orders};
 use super::server::{Control, Out, Outcome};
 use super::wire::StatsRequest;
 use super::{iso, store_error};
@@ -77,6 +77,10 @@ pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -
         "connections_out": count(names::REMOTE_CONNECTIONS_OPEN),
         "domains_active": count(names::DOMAINS_ACTIVE),
         "paths_active": count(names::PATHS_ACTIVE),
+        "orders": orders(control, |_| true),
+        "destinations_down": count(names::DESTINATIONS_DOWN),
+        "log_bytes": count(names::STORE_LOG_BYTES),
+        "disk_free_bytes": count(names::DISK_FREE_BYTES),
         "store_ailment": control.deps.store.ailment(),
     }))
 }

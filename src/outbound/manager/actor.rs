@@ -395,6 +395,20 @@ impl Handler<ChildSays> for Outbound {
     }
 }
 
+/// Mail may go another way than before: whatever rests looks again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WaysChanged;
+
+impl Handler<WaysChanged> for Outbound {
+    type Result = ();
+
+    fn handle(&mut self, _: WaysChanged, context: &mut Self::Context) {
+        self.deps.faults.reach("manager", &"WaysChanged");
+        self.reconsider(context);
+    }
+}
+
 /// Begins nothing new; what is being sent is finished.
 #[derive(Message)]
 #[rtype(result = "()")]

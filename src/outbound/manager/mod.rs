@@ -5,5 +5,5 @@ mod core;
 mod inbox;
 
 pub(super) use actor::{ChildSays, FindPath, Tick};
-pub use actor::{Drain, Outbound};
+pub use actor::{Drain, Outbound, WaysChanged};
 pub use inbox::AlarmInbox;

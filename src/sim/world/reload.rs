@@ -75,9 +75,11 @@ fn mail_behind_a_dead_host_goes_by_a_new_route_at_once() {
         life.network.set_temper(3, Temper { is_down: true, ..Temper::GOOD });
         life.network.set_temper(4, Temper { is_down: true, ..Temper::GOOD });
         post(&world, &life, 0..5, "d.example").await;
-        sleep(SOON).await;
+        // so long that nobody lives any more who could hear of it
+        sleep(Duration::from_secs(30)).await;
         assert_eq!(arrived(&world), 0);
         life.deps.change(Settings { routes: route("d.example", 5), ..settings(world.size) });
+        life.manager.do_send(outbound::WaysChanged);
         sleep(SOON).await;
         assert_eq!(arrived(&world), 5);
     });
