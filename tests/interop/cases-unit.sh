@@ -6,7 +6,6 @@ CASES+=("deploy-unit-runs unit_runs")
 
 # Boots systemd in namespaces of its own, with a cgroup to itself; sets MACHINE_INIT, its first process.
 machine_boot() {
-  local keeper
   deploy_needs systemctl=systemd ip=iproute2
   MACHINE_CGROUP=barid-interop.$BASHPID
   mkdir "$CASE_DIR/cgroup"
@@ -17,20 +16,22 @@ mkdir "$1/cgroup/$2"
 echo $$ >"$1/cgroup/$2/cgroup.procs"
 exec unshare --mount --pid --net --uts --ipc --cgroup --fork --kill-child --mount-proc bash "$3"
 ' machine "$CASE_DIR" "$MACHINE_CGROUP" "$HERE/machine.sh"
-  keeper=$PID
-  wait_for "the machine's first process" has_child "$keeper"
+  MACHINE_KEEPER=$PID
+  wait_for "the machine's first process" has_machine "$MACHINE_KEEPER"
   MACHINE_INIT=$CHILD
   wait_for "systemd" is_booted
 }
 
-has_child() { CHILD=$(pgrep --parent "$1"); }
+# The keeper has had other children before, which set the stage.
+has_machine() { CHILD=$(pgrep --parent "$1" --full 'machine\.sh|systemd/systemd'); }
 is_booted() { [[ $(in_machine systemctl is-system-running 2>/dev/null) =~ ^(running|degraded)$ ]]; }
 
 # in_machine COMMAND...
 in_machine() { nsenter --target "$MACHINE_INIT" --mount --pid --net --uts --ipc --cgroup "$@"; }
 
 machine_end() {
-  [[ -z ${MACHINE_INIT-} ]] || kill -KILL "$MACHINE_INIT"
+  # with its keeper ends all that is inside; a gentler signal unshare does not hear
+  kill -KILL "$MACHINE_KEEPER" ${MACHINE_INIT-} || true
   unshare --mount sh -c '
 mount -t cgroup2 cgroup2 "$1/cgroup"
 for try in 1 2 3 4 5 6 7 8 9 10; do
