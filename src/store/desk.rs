@@ -91,14 +91,18 @@ impl Ailment {
     }
 }
 
+/// Makes an index usable again.
+pub(super) type Reopen<'a> = &'a mut dyn FnMut(&dyn Index) -> Result<(), StoreError>;
+
 impl Job {
-    /// Does what concerns the index; `reopen` makes it usable again after an error.
-    pub(super) fn run(self, index: &dyn Index, reopen: &mut dyn FnMut(&dyn Index)) -> Option<Event> {
+    /// Does what concerns the index; `reopen` makes it usable again after an error, or says why it cannot: that
+    /// is what is wrong then.
+    pub(super) fn run(self, index: &dyn Index, reopen: Reopen<'_>) -> Option<Event> {
         match self {
             Job::Flush(job) => Some(match job.run(index) {
                 Ok(()) => Event::Flushed(job),
                 Err(error) => {
-                    reopen(index);
+                    let error = reopen(index).err().unwrap_or(error);
                     match job.fits(index) {
                         Ok(false) => Event::IndexLost,
                         _ => Event::FlushFailed(job, error),
@@ -108,7 +112,7 @@ impl Job {
             Job::Checkpoint(marker) => Some(match index.checkpoint() {
                 Ok(()) => Event::Checkpointed(marker),
                 Err(error) => {
-                    reopen(index);
+                    let error = reopen(index).err().unwrap_or(error);
                     match index.marker() {
                         Ok(now) if now.as_ref().is_none_or(|now| now.seq < marker.seq) => Event::IndexLost,
                         _ => Event::CheckpointFailed(error),
@@ -148,6 +152,8 @@ pub(super) struct Desk {
     refused: Option<FlushJob>,
     /// Whether the index failed at its last job.
     index_ails: bool,
+    /// Whether it failed for want of room.
+    index_is_short: bool,
     busy: Busy,
     /// Whether the index lost rows: only a new start can find them again, from the log.
     index_lost: bool,
@@ -167,6 +173,7 @@ impl Desk {
             probed_at: None,
             refused: None,
             index_ails: false,
+            index_is_short: false,
             busy: Busy::default(),
             index_lost: false,
         }
@@ -295,6 +302,11 @@ impl Desk {
     }
 
     fn try_commit(&mut self, submissions: &[Submission], from_reserve: bool) -> Result<u64, StoreError> {
+        if self.index_is_short && !from_reserve {
+            // the room that was given up for the index is not for new mail
+            self.note_health(Some(&StoreError::Full), false);
+            return Err(StoreError::Full);
+        }
         let started = self.clock.instant();
         let batches: Vec<&Batch> = submissions.iter().map(|submission| &submission.batch).collect();
         let committed = self.writer.commit(&batches, from_reserve);
@@ -330,12 +342,12 @@ impl Desk {
     pub(super) fn note(&mut self, event: Event) {
         match event {
             Event::Flushed(job) => {
-                (self.busy.flush, self.index_ails) = (false, false);
+                self.busy.flush = false;
+                self.index_works();
                 self.writer.flushed(job);
             }
             Event::FlushFailed(job, error) => {
-                self.index_ails = true;
-                self.ailment.set(Some(&error));
+                self.index_fails(&error);
                 // it must not be lost: the same table again
                 self.refused = Some(job);
             }
@@ -344,14 +356,15 @@ impl Desk {
                 self.ailment.set(Some(&StoreError::Index("it lost rows that it had taken in".into())));
             }
             Event::Checkpointed(marker) => {
-                (self.busy.checkpoint, self.index_ails) = (false, false);
+                self.busy.checkpoint = false;
+                self.index_works();
                 if let Err(error) = self.writer.checkpointed(marker) {
                     tracing::error!(event = "segment_not_freed", error = %error);
                 }
             }
             Event::CheckpointFailed(error) => {
-                (self.busy.checkpoint, self.index_ails) = (false, true);
-                self.ailment.set(Some(&error));
+                self.busy.checkpoint = false;
+                self.index_fails(&error);
             }
             Event::Compacted(segment, outcome) => {
                 self.busy.compaction = false;
@@ -368,6 +381,25 @@ impl Desk {
                         self.busy.stuck = Some((segment, self.clock.instant()));
                     }
                 }
+            }
+        }
+    }
+
+    fn index_works(&mut self) {
+        (self.index_ails, self.index_is_short) = (false, false);
+    }
+
+    /// Without the index neither can results be written that it knows the rows of: it gets a piece of the room
+    /// that is kept back, before its next try.
+    fn index_fails(&mut self, error: &StoreError) {
+        self.index_ails = true;
+        self.note_health(Some(error), false);
+        if matches!(error, StoreError::Full) {
+            self.index_is_short = true;
+            match self.writer.give_way() {
+                Ok(true) => tracing::warn!(event = "ballast_dropped", what_for = "index"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(event = "ballast_not_dropped", error = %error),
             }
         }
     }

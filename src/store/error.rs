@@ -52,7 +52,7 @@ impl StoreError {
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> Self {
         match error {
-            sled::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => StoreError::Full,
+            sled::Error::Io(error) => StoreError::io("the index")(error),
             error => StoreError::Index(error.to_string().into()),
         }
     }

@@ -1,8 +1,8 @@
 //! The running store, threads and all, on parts that fail.
 
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
@@ -14,6 +14,21 @@ struct Moody {
     fails: Arc<AtomicBool>,
     /// Whether opening it anew takes it back to the beginning.
     forgets: Arc<AtomicBool>,
+    /// A disk on which it finds room only where so few pieces of ballast are left.
+    cramped: Arc<Mutex<Option<(LossyDisk, usize)>>>,
+}
+
+impl Moody {
+    fn has_room(&self) -> Result<(), StoreError> {
+        let pieces = |disk: &LossyDisk| {
+            disk.list("log").expect("lists").iter().filter(|name| name.contains("ballast")).count()
+        };
+        let cramped = self.cramped.lock().expect("not poisoned");
+        if cramped.as_ref().is_some_and(|(disk, most)| pieces(disk) > *most) {
+            return Err(StoreError::Full);
+        }
+        Ok(())
+    }
 }
 
 impl Index for Moody {
@@ -33,6 +48,7 @@ impl Index for Moody {
         if self.fails.load(Ordering::SeqCst) {
             return Err(StoreError::Index("as planned".into()));
         }
+        self.has_room()?;
         self.index.take_in(table, marker)
     }
 
@@ -48,7 +64,7 @@ impl Index for Moody {
         if self.forgets.load(Ordering::SeqCst) {
             self.index.forget();
         }
-        Ok(())
+        self.has_room()
     }
 }
 
@@ -119,6 +135,47 @@ async fn an_index_that_lost_rows_ends_the_store_and_a_new_start_finds_them() {
         let key = [&b"m"[..], &number.to_be_bytes()].concat();
         assert!(again.reader().get(&key).expect("reads").is_some(), "row {number}");
     }
+}
+
+/// Settles rows, as results of something that already happened; whether that was written in time.
+async fn settle(store: &Store, numbers: &[u32]) -> bool {
+    let mut settlement = Batch::new();
+    for number in numbers {
+        settlement.delete([&b"m"[..], &number.to_be_bytes()].concat());
+    }
+    let settled = store.commit_with(settlement, Haste::Soon);
+    tokio::time::timeout(Duration::from_secs(20), settled).await.is_ok_and(|settled| settled.is_ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_without_room_is_given_what_is_kept_back_and_results_are_written_on() {
+    let (disk, index) = (LossyDisk::new(), Moody::default());
+    let settings = SegmentSettings { segment_octets: 1 << 20, ballast_octets: 1 << 16 };
+    let log = Box::new(SegmentLog::open(Arc::new(disk.clone()), settings).expect("opens"));
+    let writer = WriterSettings { memtable_octets: 1024, ..WriterSettings::default() };
+    let parts = (log, Arc::new(disk.clone()), Arc::new(index.clone()));
+    let opened = Store::open_on(parts.0, parts.1, parts.2, writer, Clock::System, Box::new(|_| {}));
+    let store = opened.expect("opens").0;
+    // of so many results not all have room in memory: the index has to take them in
+    let mut kept: Vec<u32> = (100_000..100_400).collect();
+    for numbers in kept.chunks(100) {
+        let mut batch = Batch::new();
+        numbers.iter().for_each(|number| batch.append(row(*number)));
+        store.commit(batch).await.expect("commits");
+    }
+    *index.cramped.lock().expect("not poisoned") = Some((disk.clone(), 3));
+    kept.extend(put_until(&store, 1000, |answer| matches!(answer, Err(StoreError::Full))).await);
+    assert!(store.is_full(), "mail is refused while the index is short of room");
+    for numbers in kept.chunks(20) {
+        assert!(settle(&store, numbers).await, "results {numbers:?}");
+    }
+    // there is room again: what was given up is laid, and mail is taken
+    *index.cramped.lock().expect("not poisoned") = None;
+    put_until(&store, 10_000, Result::is_ok).await;
+    assert_eq!(store.ailment(), None);
+    let pieces = disk.list("log").expect("lists").iter().filter(|name| name.contains("ballast")).count();
+    assert_eq!(pieces, 8);
+    tokio::task::spawn_blocking(move || store.close()).await.expect("joins").expect("closes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,15 +18,15 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
-use super::Settings;
 use super::disk::{Disk, RealDisk};
 use super::error::StoreError;
 use super::index::Index;
 use super::log::{Log, Replayed};
 use super::reader::{BodyReader, Reader};
-use super::segments::{self, SegmentLog};
+use super::segments::SegmentLog;
 use super::sled_index::SledIndex;
 use super::writer::{Writer, WriterSettings};
+use super::{Settings, ballast};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Rows looked at in one scan.
@@ -80,7 +80,7 @@ impl Home {
     /// Makes a little room on a full disk; false where there is none to be made.
     pub(super) fn make_room(&self) -> Result<bool, StoreError> {
         let disk = RealDisk::open(&self.dir).map_err(StoreError::io("opening the data directory"))?;
-        segments::drop_ballast(&disk)
+        ballast::give_up_one(&disk)
     }
 
     fn index_dir(&self) -> PathBuf {

@@ -63,6 +63,8 @@ pub trait Log: Send {
     ///
     /// `from_reserve` lets it use the room kept back for finishing work on a full disk.
     fn append(&mut self, octets: &[u8], from_reserve: bool) -> Result<Appended, StoreError>;
+    /// Gives up room that is kept back, for the index; false where none is left.
+    fn give_way(&mut self) -> Result<bool, StoreError>;
     /// Visits every group after the one numbered `after`, looking from `from` on. Called once, before
     /// the first append.
     fn replay(&mut self, after: u64, from: Position, visit: Visit<'_>) -> Result<Replayed, StoreError>;

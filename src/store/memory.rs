@@ -87,6 +87,10 @@ impl Log for MemoryLog {
         Ok(place)
     }
 
+    fn give_way(&mut self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     fn replay(&mut self, after: u64, _from: Position, visit: Visit<'_>) -> Result<Replayed, StoreError> {
         let groups: Vec<_> = self.state().groups.iter().flatten().cloned().collect();
         let mut report = Replayed::default();

@@ -18,6 +18,7 @@
 //! lives in it; where little lives in much log, the rest is moved to the head first.
 
 mod alarm;
+mod ballast;
 mod batch;
 mod block;
 mod body;

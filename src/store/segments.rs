@@ -13,16 +13,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use super::ballast::Ballast;
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::frame::{self, ALIGN_OCTETS, FIRST_GROUP_OFFSET, GroupHeader, SegmentHeader};
 use super::log::{Appended, Log, LogReader, LoggedGroup, Replayed, SegmentSize, Visit};
 use super::row::Position;
 
-/// What the names of the ballast's pieces begin with.
-const BALLAST: &str = "log/ballast";
-/// Pieces that the ballast is in: each start on a full disk takes one, or several where one is too small.
-const BALLAST_PIECES: u64 = 8;
 /// The log's random id, beside the segments that carry it too.
 const LOG_ID: &str = "log/id";
 
@@ -41,12 +38,6 @@ impl Default for SegmentSettings {
     }
 }
 
-impl SegmentSettings {
-    fn piece_octets(&self) -> u64 {
-        self.ballast_octets / BALLAST_PIECES
-    }
-}
-
 /// The log.
 pub struct SegmentLog {
     disk: Arc<dyn Disk>,
@@ -59,8 +50,7 @@ pub struct SegmentLog {
     good_end: Position,
     next_segment: u32,
     next_seq: u64,
-    /// Pieces of ballast that lie on the disk, numbered from 0.
-    ballast: u64,
+    ballast: Ballast,
 }
 
 struct Current {
@@ -92,10 +82,6 @@ fn file_name(number: u32) -> String {
     format!("log/{number:010}.seg")
 }
 
-fn piece_name(number: u64) -> String {
-    format!("{BALLAST}-{number}")
-}
-
 fn file_number(name: &str) -> Option<u32> {
     name.strip_prefix("log/")?.strip_suffix(".seg")?.parse().ok()
 }
@@ -105,7 +91,7 @@ impl SegmentLog {
     pub fn open(disk: Arc<dyn Disk>, settings: SegmentSettings) -> Result<Self, StoreError> {
         let mut open = BTreeMap::new();
         let names = disk.list("log").map_err(StoreError::io("listing the log"))?;
-        let ballast = keep_ballast(&*disk, &names, settings.piece_octets());
+        let ballast = Ballast::find(disk.clone(), &names, settings.ballast_octets);
         for (number, name) in names.iter().filter_map(|name| Some((file_number(name)?, name))) {
             let file = disk.open(name).map_err(StoreError::io("opening a segment"))?;
             let size = file.len_octets().map_err(StoreError::io("opening a segment"))?;
@@ -191,13 +177,10 @@ impl SegmentLog {
         self.drop_abandoned();
         let name = file_name(self.next_segment);
         let size = needed.max(u64::from(self.settings.segment_octets));
-        let small = needed.max(self.settings.piece_octets());
+        let small = needed.max(self.ballast.piece_octets());
         let make = |size| self.disk.create(&name, size).map_err(StoreError::io("making a segment"));
         let mut made = make(size).map(|file| (file, size));
-        while from_reserve && self.ballast > 0 && matches!(made, Err(StoreError::Full)) {
-            let dropped = self.disk.remove(&piece_name(self.ballast - 1));
-            dropped.map_err(StoreError::io("dropping ballast"))?;
-            self.ballast -= 1;
+        while from_reserve && matches!(made, Err(StoreError::Full)) && self.ballast.give_up()? {
             made = make(small).map(|file| (file, small));
         }
         made
@@ -229,22 +212,6 @@ impl SegmentLog {
         {
             last.remove();
         }
-    }
-
-    /// New mail is taken only where all ballast lies, else it would eat the room that was given up for the
-    /// results of what already happened. Not synced: what a power cut takes of it is laid again.
-    fn lay_ballast(&mut self) -> Result<(), StoreError> {
-        let octets = self.settings.piece_octets();
-        while octets > 0 && self.ballast < BALLAST_PIECES {
-            let name = piece_name(self.ballast);
-            if let Err(error) = self.disk.create(&name, octets) {
-                // a husk would be in the way of the next try
-                let _ = self.disk.remove(&name);
-                return Err(StoreError::io("laying ballast")(error));
-            }
-            self.ballast += 1;
-        }
-        Ok(())
     }
 
     /// Keeps what cannot be read for whoever may want to look at it.
@@ -358,29 +325,6 @@ fn close_at(open: &mut BTreeMap<u32, Segment>, good_end: Position, next: u32) {
     }
 }
 
-/// How many pieces of ballast are there in their full weight, without a gap; all others are removed.
-fn keep_ballast(disk: &dyn Disk, names: &[String], piece_octets: u64) -> u64 {
-    let is_whole = |name: &str| {
-        let len = disk.open(name).and_then(|file| file.len_octets());
-        piece_octets > 0 && len.is_ok_and(|len| len == piece_octets)
-    };
-    let kept = (0..BALLAST_PIECES).take_while(|number| is_whole(&piece_name(*number))).count() as u64;
-    let is_kept = |name: &str| (0..kept).any(|number| piece_name(number) == name);
-    for name in names.iter().filter(|name| name.starts_with(BALLAST) && !is_kept(name)) {
-        // where even this fails it is tried again when ballast is laid
-        let _ = disk.remove(name);
-    }
-    kept
-}
-
-/// Gives up a piece of ballast, so that a store can be opened on a full disk; false where none is left.
-pub(super) fn drop_ballast(disk: &dyn Disk) -> Result<bool, StoreError> {
-    let names = disk.list("log").map_err(StoreError::io("listing the log"))?;
-    let Some(last) = names.iter().filter(|name| name.starts_with(BALLAST)).max() else { return Ok(false) };
-    disk.remove(last).map_err(StoreError::io("dropping ballast"))?;
-    Ok(true)
-}
-
 /// How many octets of the segment's rest are not zero-filled: a group that was being written.
 fn torn_octets(file: &dyn DiskFile, offset: u32, size: u64) -> u64 {
     let rest = size.saturating_sub(u64::from(offset)).min(u64::from(ALIGN_OCTETS));
@@ -398,7 +342,8 @@ impl Log for SegmentLog {
 
     fn append(&mut self, octets: &[u8], from_reserve: bool) -> Result<Appended, StoreError> {
         if !from_reserve {
-            self.lay_ballast()?;
+            // else new mail would eat the room that was given up for results
+            self.ballast.lay()?;
         }
         self.make_room(octets.len(), from_reserve)?;
         let appended = self.write(octets);
@@ -411,6 +356,10 @@ impl Log for SegmentLog {
             Err(_) => self.current = None,
         }
         appended
+    }
+
+    fn give_way(&mut self) -> Result<bool, StoreError> {
+        self.ballast.give_up()
     }
 
     fn replay(&mut self, after: u64, from: Position, visit: Visit<'_>) -> Result<Replayed, StoreError> {

@@ -95,7 +95,7 @@ impl Stepped {
         for job in desk.turn()? {
             let event = match job {
                 Job::Compact(segment) => Some(self.compact(desk, segment)),
-                job => job.run(&*self.reader.index, &mut |_| {}),
+                job => job.run(&*self.reader.index, &mut |_| Ok(())),
             };
             event.into_iter().for_each(|event| desk.note(event));
         }

@@ -130,11 +130,9 @@ fn commit(writer: &Sender<Request>, batch: Batch) -> Result<(), StoreError> {
 }
 
 /// An error sticks to an open index: opens it anew for the next try, after a rest.
-fn reopen(index: &dyn Index) {
+fn reopen(index: &dyn Index) -> Result<(), StoreError> {
     thread::sleep(RETRY);
-    if let Err(error) = index.reopen() {
-        tracing::error!(event = "index_not_reopened", error = %error);
-    }
+    index.reopen().inspect_err(|error| tracing::error!(event = "index_not_reopened", error = %error))
 }
 
 /// The writer's thread: a desk, and the channels that lead to it and away.

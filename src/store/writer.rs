@@ -161,6 +161,11 @@ impl Writer {
         &*self.log
     }
 
+    /// Gives up room on the disk that is kept back, for the index; false where none is left.
+    pub(super) fn give_way(&mut self) -> Result<bool, StoreError> {
+        self.log.give_way()
+    }
+
     fn exists(&self, key: &[u8]) -> Result<bool, StoreError> {
         let view = self.view.read().unwrap_or_else(PoisonError::into_inner);
         match view.look_up(key) {
