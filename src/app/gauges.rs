@@ -81,7 +81,8 @@ pub(super) fn watch(store: Store, clock: Clock, data_dir: Arc<Path>, room: LastR
     });
 }
 
-async fn census(store: &Store, clock: &Clock) -> Result<Census, StoreError> {
+/// Counts the queue, in pieces.
+pub(super) async fn census(store: &Store, clock: &Clock) -> Result<Census, StoreError> {
     let mut census = Census::begin(clock.now());
     while !census.is_done() {
         census = store.read(move |reader| census.go_on(reader)).await?;

@@ -6,8 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 
 use super::config::Config;
-use super::control::export::{Export, Imported, Sink, archive_id, export_to, import_from};
+use super::control::export::{Export, Sink, archive_id, export_to};
 use super::control::filter;
+use super::control::import::{Imported, import_from};
 use super::control::wire::QueueRequest;
 use crate::clock::Clock;
 use crate::mail::MessageIds;

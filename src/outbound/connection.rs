@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use metrics::Histogram;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,7 +19,7 @@ use super::{Deps, meters};
 use crate::mail::{EnhancedStatus, Reply, Severity, Stage, Verdict};
 use crate::net::{ClientTls, Host, Stream, TlsFacts};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
-use crate::store::{BodyReader, FileReader, StoreError};
+use crate::store::{BodyReader, StoreError};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 /// RFC 5321 4.5.3.2.6: giving up early on the final reply makes duplicates.
@@ -415,15 +415,12 @@ impl Connection {
                 }
                 stuffer.stuff(&octets, &mut self.output);
             }
-            BodyReader::File(mut file) => loop {
-                let (rest, piece) = read_piece(file).await?;
-                if piece.is_empty() {
-                    break;
+            mut file @ BodyReader::File(_) => {
+                while let Some(piece) = file.next_piece(PIECE_OCTETS).await.map_err(SendError::Body)? {
+                    stuffer.stuff(&piece, &mut self.output);
+                    self.write_output().await?;
                 }
-                stuffer.stuff(&piece, &mut self.output);
-                self.write_output().await?;
-                file = rest;
-            },
+            }
         }
         stuffer.finish(&mut self.output);
         self.write_output().await?;
@@ -448,17 +445,12 @@ impl Connection {
                 self.output.clear();
                 written.map_err(|_| SendError::Io(io::ErrorKind::TimedOut.into()))?.map_err(SendError::Io)
             }
-            BodyReader::File(mut file) => {
+            mut file @ BodyReader::File(_) => {
                 let mut left = size_octets;
-                loop {
-                    let (rest, piece) = read_piece(file).await?;
+                while let Some(piece) = file.next_piece(PIECE_OCTETS).await.map_err(SendError::Body)? {
                     left = left.checked_sub(piece.len() as u64).ok_or_else(wrong)?;
-                    if piece.is_empty() {
-                        break;
-                    }
                     self.output.extend_from_slice(&piece);
                     self.write_output().await?;
-                    file = rest;
                 }
                 if left == 0 { Ok(()) } else { Err(wrong()) }
             }
@@ -488,16 +480,6 @@ impl Drop for Connection {
             self.told.record(f64::from(self.transactions));
         }
     }
-}
-
-async fn read_piece(mut file: FileReader) -> Result<(FileReader, Bytes), SendError> {
-    let read = move || {
-        let piece = file.read(PIECE_OCTETS);
-        (file, piece)
-    };
-    let read = tokio::task::spawn_blocking(read).await;
-    let (file, piece) = read.map_err(|_| SendError::Body(StoreError::Closed))?;
-    Ok((file, piece.map_err(SendError::Body)?))
 }
 
 enum SendError {

@@ -2,9 +2,8 @@
 
 use super::Deps;
 use super::conclude::{self, unreached};
-use super::session::{beginning, read_body};
+use super::session::{for_report, read_body};
 use super::settle::Tried;
-use crate::mail::Return;
 use crate::queue::{Lease, Leased, Queued};
 use crate::store::StoreError;
 
@@ -13,10 +12,9 @@ use crate::store::StoreError;
 pub async fn give_up(deps: &Deps, queued: Queued, lease: Lease, text: &str) -> Result<(), StoreError> {
     let verdict = unreached(554, (5, 0, 0), text.to_owned());
     let verdicts = vec![verdict; queued.envelope.recipients.len()];
-    let gives_back = queued.envelope.ret == Some(Return::Full);
     // one whose body does not read is given up all the same, without it
     let content = match read_body(deps, &queued).await {
-        Ok(body) => beginning(body, gives_back).await,
+        Ok(body) => for_report(body, &queued.envelope).await,
         Err(_) => None,
     };
     let tried = Tried { verdicts: &verdicts, remote: None, content: content.as_deref() };

@@ -21,7 +21,7 @@ use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Return, Severity, Verdict};
+use crate::mail::{Envelope, Return, Severity, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
@@ -73,8 +73,9 @@ pub(super) async fn run(
     };
     opened();
     let _counted = lane.enter();
-    let of_provider = route.provider.as_ref().and_then(|provider| provider.attempts.as_ref());
-    let session = Session { deps: &deps, attempts: of_provider.unwrap_or(&deps.meters.attempts) };
+    let provider = route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
+    let attempts = provider.map_or(&deps.meters.attempts, |provider| &provider.attempts);
+    let session = Session { deps: &deps, attempts };
     let in_use = Raised::by_one(&deps.meters.open);
     let is_alive = session.send_all(&mut connection, &route, &lane, (&place, turn)).await;
     drop(in_use);
@@ -323,10 +324,8 @@ impl Session<'_> {
         drop(work.credit);
         let remote =
             Remote { host: connection.host(), tells: connection.tells_senders(), tls: connection.tls() };
-        let is_small = envelope.size_octets <= dsn::GIVEN_BACK_MAX_OCTETS as u64;
-        let gives_back = envelope.ret == Some(Return::Full) && is_small;
         let content = if self.may_be_reported(&work.leased.queued, &verdicts, remote) {
-            beginning(body, gives_back).await
+            for_report(body, envelope).await
         } else {
             None
         };
@@ -372,7 +371,9 @@ pub(super) async fn read_body(deps: &Deps, queued: &Queued) -> Result<BodyReader
 }
 
 /// As much of a message as its header may take, for a report; or as much as may be given back.
-pub(super) async fn beginning(body: BodyReader, gives_back: bool) -> Option<Bytes> {
+pub(super) async fn for_report(body: BodyReader, envelope: &Envelope) -> Option<Bytes> {
+    let is_small = envelope.size_octets <= dsn::GIVEN_BACK_MAX_OCTETS as u64;
+    let gives_back = envelope.ret == Some(Return::Full) && is_small;
     let octets = if gives_back { dsn::GIVEN_BACK_MAX_OCTETS } else { dsn::HEADERS_MAX_OCTETS };
     match body {
         BodyReader::Octets(octets) => Some(octets),

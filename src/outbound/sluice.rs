@@ -47,8 +47,15 @@ pub(super) struct Sluice {
     places: Permits,
     /// A place for each session that waits for a slot.
     line: Permits,
-    /// What is counted of it, where it is a provider's.
-    pub(super) attempts: Option<Attempts>,
+    /// Whose it is and what is counted of it, where it is a provider's.
+    pub(super) provider: Option<Provider>,
+}
+
+/// A provider, as it is told of.
+#[derive(Debug)]
+pub(super) struct Provider {
+    pub(super) name: Box<str>,
+    pub(super) attempts: Attempts,
 }
 
 /// All limits.
@@ -68,7 +75,7 @@ impl Sluice {
             pace: Pace::new(cap.per_second),
             places: Permits::new(cap.connections_max),
             line: Permits::new(line(cap)),
-            attempts: None,
+            provider: None,
         }
     }
 
@@ -131,8 +138,8 @@ impl Sluices {
             let known =
                 before.iter().position(|(known, ..)| known == name).map(|at| before.swap_remove(at).2);
             let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| {
-                let attempts = Some(Attempts::with(name));
-                Arc::new(Sluice { attempts, ..Sluice::new(*cap) })
+                let provider = Some(Provider { name: name.clone(), attempts: Attempts::with(name) });
+                Arc::new(Sluice { provider, ..Sluice::new(*cap) })
             });
             state.providers.push((name.clone(), mx.clone(), sluice));
         }

@@ -35,14 +35,9 @@ pub struct Way {
 pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
     // as for mail: a denial counts only with proof
     let route = doubt::resolve(deps, domain).await?;
-    let settings = deps.settings.now();
-    let is_fixed = settings.routes.fixed(domain).is_some();
-    let best = route.hosts.first().and_then(|host| Domain::parse(&host.name).ok()).filter(|_| !is_fixed);
-    let providers = settings.caps.providers.iter();
-    let mut matching = providers.filter(|(_, mx, _)| {
-        best.as_ref().is_some_and(|best| mx.iter().any(|pattern| pattern.matches(best)))
-    });
-    let provider = matching.next().map(|(name, _, _)| name.clone());
+    let is_fixed = deps.settings.now().routes.fixed(domain).is_some();
+    let provider = route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
+    let provider = provider.map(|provider| provider.name.clone());
     Ok(Way { site: route.site, is_fixed, provider, hosts: route.hosts.to_vec() })
 }
 

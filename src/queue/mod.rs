@@ -35,7 +35,7 @@ use bytes::Bytes;
 
 pub use census::{COUNTED_MAX, Census, Waiting};
 pub use curfew::{Destination, Rest};
-pub use find::{Filter, LeasedPiece, Order as WalkOrder, Walk, count_held, find, reasons};
+pub use find::{Filter, LeasedPiece, Order as WalkOrder, Walk, find};
 pub use largest::{Largest, clients, count_of_domain};
 pub use lease::{Lease, Leases};
 pub use orders::{Kind, ORDERS_MAX, Order, OrderSet, Orders, Target};

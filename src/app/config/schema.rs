@@ -30,6 +30,7 @@ section! {
         /// More files to read, relative to this one, in the order of their names. Tables may be spread over
         /// files, and arrays of tables add up in the order in which they are read; a setting that is named
         /// twice is a fault.
+        #[expect(dead_code, reason = "heeded before anything is read as a setting")]
         include: Vec<String> = Vec::new() => Live, example("[\"conf.d/*.toml\"]");
         listener: Vec<ListenerSection> => Restart, rule(such(
             "have an entry of role = \"relay\": no mail can come in without",

@@ -151,14 +151,15 @@ pub(super) struct Contents {
 macro_rules! section {
     ($(#[doc = $about:literal])* $name:ident $(, another = $another:literal)? $(, check = $check:path)? { $(
         $(#[doc = $doc:literal])*
+        $(#[expect($($expected:tt)*)])?
         $key:ident: $type:ty $(= $default:expr)? $(=> $change:ident $(, $hint:ident($value:expr))*)?;
     )* }) => {
         $(#[doc = $about])*
-        #[allow(dead_code, reason = "what `include` says is heeded before anything is read")]
         #[derive(Debug)]
         pub(super) struct $name {
             $(
                 $(#[doc = $doc])*
+                $(#[expect($($expected)*)])?
                 pub(super) $key: $type,
             )*
         }

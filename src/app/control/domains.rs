@@ -1,16 +1,15 @@
 //! What operators ask of destinations: how their mail goes, what stops it, and to stop it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::server::{Control, Out, Outcome};
-use super::wire::{DomainRequest, TraceRequest};
+use super::wire::DomainRequest;
 use super::{iso, store_error};
 use crate::clock::Timestamp;
-use crate::mail::{Address, ClientName, Domain, ReversePath};
-use crate::net::Host;
+use crate::mail::{ClientName, Domain};
+use crate::net::RouteError;
 use crate::outbound::{self, Lift, Look, Looked, Operate, Remark, Way};
 use crate::queue::{self, Destination, Kind, Largest, Order, Rest, Target};
 
@@ -18,8 +17,6 @@ use crate::queue::{self, Destination, Kind, Largest, Order, Rest, Target};
 const LISTED: u64 = 100;
 /// Domains listed at most.
 const LISTED_MAX: u64 = 100_000;
-/// Hosts that are spoken to in one trace.
-const PROBED_MAX: usize = 10;
 
 fn domain(text: Option<&String>) -> Result<Domain, String> {
     let text = text.ok_or("name a domain")?;
@@ -103,17 +100,18 @@ fn told_rest(rest: &Rest) -> Value {
 }
 
 /// What is known of one domain.
-struct Known {
-    way: Result<Way, String>,
+pub(super) struct Known {
+    pub(super) way: Result<Way, RouteError>,
     looked: Looked,
     /// Rests of its name and of its site.
     rests: Vec<(&'static str, Rest)>,
     messages: u64,
 }
 
-async fn know(control: &Control, domain: &Domain) -> Result<Known, String> {
+/// Looks at a domain: its way, what its actors are about, its rests.
+pub(super) async fn know(control: &Control, domain: &Domain) -> Result<Known, String> {
     let deps = &control.deps;
-    let way = outbound::find_way(deps, domain).await.map_err(|error| error.to_string());
+    let way = outbound::find_way(deps, domain).await;
     let site = way.as_ref().ok().map(|way| way.site.clone());
     let look = Look { domain: domain.clone(), site: site.clone() };
     let looked = control.manager.send(look).await.map_err(|_| "nobody sends any more".to_owned())?;
@@ -135,11 +133,11 @@ async fn know(control: &Control, domain: &Domain) -> Result<Known, String> {
 }
 
 /// Reasons for which mail of a domain, and of a client where one is named, does not go now, in words.
-pub(super) async fn what_stops(
+pub(super) fn what_stops(
     control: &Control,
-    domain: &Domain,
+    (domain, known): (&Domain, &Known),
     client: Option<&ClientName>,
-) -> Result<Vec<String>, String> {
+) -> Vec<String> {
     let now = control.deps.clock.now();
     let is_meant = |target: &Target| match target {
         Target::Everything => true,
@@ -155,7 +153,6 @@ pub(super) async fn what_stops(
             format!("an operator's order: {} is {}{until}", of.unwrap_or_default(), what.unwrap_or_default())
         })
         .collect();
-    let known = know(control, domain).await?;
     if let Err(error) = &known.way {
         why.push(format!("no way to {domain}: {error}"));
     }
@@ -167,7 +164,7 @@ pub(super) async fn what_stops(
         why.push(reason.to_owned());
     }
     why.extend(known.looked.path.as_ref().and_then(|path| path.limit(true)));
-    Ok(why)
+    why
 }
 
 /// `domain show`.
@@ -201,7 +198,7 @@ pub(super) async fn show(control: &Control, request: DomainRequest) -> Outcome {
         "orders": given,
         "rests": rests,
         "site": site,
-        "no_way": known.way.as_ref().err(),
+        "no_way": known.way.as_ref().err().map(ToString::to_string),
         "provider": known.way.as_ref().ok().and_then(|way| way.provider.clone()),
         "limit": path.and_then(|path| path.limit(known.messages > 0)),
         "path": path,
@@ -281,55 +278,4 @@ pub(super) async fn resume(control: &Control, request: DomainRequest) -> Outcome
     let still = orders(control, |other| *other == Target::Everything);
     let told = order(control, Kind::Flush, target, None, false).await?;
     Ok(json!({ "order": told, "was_stopped": lifted, "still_stopped_by": still }))
-}
-
-/// The addresses of a way, in the order in which they are tried.
-fn in_order(way: &Way) -> Vec<(&Host, SocketAddr)> {
-    let addresses = way.hosts.iter().flat_map(|host| host.addresses.iter().map(move |at| (host, *at)));
-    addresses.collect()
-}
-
-/// `trace`: the way to an address, step by step.
-pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -> Outcome {
-    let address = &request.address;
-    let to = Address::parse(address).map_err(|error| format!("`{address}`: {error}"))?;
-    let from = match request.from.as_deref() {
-        None | Some("<>" | "") => ReversePath::Null,
-        Some(text) => {
-            ReversePath::Address(Address::parse(text).map_err(|error| format!("`{text}`: {error}"))?)
-        }
-    };
-    let domain = to.domain();
-    let stops = what_stops(control, domain, None).await?;
-    let way = match outbound::find_way(&control.deps, domain).await {
-        Ok(way) => way,
-        Err(error) => {
-            return Ok(json!({
-                "address": address, "domain": domain.as_str(), "no_way": error.to_string(),
-                "is_permanent": error.is_permanent(), "stops": stops,
-            }));
-        }
-    };
-    let mut accepted = false;
-    for (number, (host, at)) in in_order(&way).into_iter().enumerate() {
-        let is_probed = request.probe && number < PROBED_MAX && !accepted;
-        let probe =
-            if is_probed { Some(outbound::probe(&control.deps, host, at, &from, &to).await) } else { None };
-        accepted |= probe.as_ref().is_some_and(|probe| probe.is_accepted);
-        out.row(&json!({
-            "host": host.name, "preference": host.preference, "address": at.to_string(), "probe": probe,
-        }))
-        .await?;
-        out.flush().await?;
-    }
-    Ok(json!({
-        "address": address,
-        "domain": domain.as_str(),
-        "route": if way.is_fixed { "configured" } else { "mx" },
-        "site": way.site.as_str(),
-        "provider": way.provider,
-        "tls": if control.deps.tls.now().is_some() { "opportunistic" } else { "never" },
-        "stops": stops,
-        "accepted": request.probe.then_some(accepted),
-    }))
 }

@@ -8,11 +8,13 @@
 pub(super) mod call;
 mod domains;
 pub(super) mod export;
+pub(super) mod import;
 mod pieces;
 mod queue;
 mod record;
 mod server;
 mod stats;
+mod trace;
 pub(super) mod wire;
 
 pub(super) use queue::filter;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::domains::{lift, order, orders, what_stops};
+use super::domains::{know, lift, order, orders, what_stops};
 use super::server::{Control, Gone, Out, Outcome, parse};
 use super::wire::{QueueRequest, Selection};
 use super::{iso, store_error};
@@ -162,7 +162,8 @@ pub(super) async fn show(control: &Control, request: QueueRequest) -> Outcome {
     });
     let mut why = Vec::new();
     if copy.held().is_none() && !deps.leases.holds(id) {
-        why = what_stops(control, domain, Some(&copy.envelope.client)).await?;
+        let known = know(control, domain).await?;
+        why = what_stops(control, (domain, &known), Some(&copy.envelope.client));
         if copy.due > deps.clock.now() {
             let after = if copy.envelope.attempts > 0 { "its next try after a deferral" } else { "its time" };
             why.push(format!("it waits for {after}"));

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use super::pieces::pieces;
 use super::record::{Operator, RecordBook};
 use super::wire::Line;
-use super::{SOCKET, domains, export, queue, stats};
+use super::{SOCKET, domains, export, import, queue, stats, trace};
 use crate::app::reload::Reloader;
 use crate::outbound::{Deps, Outbound};
 
@@ -118,7 +118,7 @@ async fn answer(
         return lines(move |out| async move {
             let record = control.record.begin(operator, &command, &Value::Null).await?;
             let is_again = command.ends_with("again");
-            record.end(export::import(&control, is_again, body, &out).await).await
+            record.end(import::import(&control, is_again, body, &out).await).await
         });
     }
     let request = match axum::body::to_bytes(body, REQUEST_MAX_OCTETS).await {
@@ -155,7 +155,7 @@ async fn dispatch(
         "domain/ls" => domains::list(control, parse(request)?, out).await,
         "domain/show" => domains::show(control, parse(request)?).await,
         "stats" => stats::stats(control, parse(request)?, out).await,
-        "trace" => domains::trace(control, parse(request)?, out).await,
+        "trace" => trace::trace(control, parse(request)?, out).await,
         _ => {
             let told = parse::<Value>(request)?;
             let is_dry = told.get("dry_run").and_then(Value::as_bool).unwrap_or(false);

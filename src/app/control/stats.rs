@@ -2,42 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::domains::{largest, orders};
 use super::server::{Control, Out, Outcome};
 use super::wire::StatsRequest;
 use super::{iso, store_error};
-use crate::mail::ClientName;
+use crate::app::gauges;
 use crate::observe::names;
 use crate::queue;
-use crate::store::{Reader, StoreError};
 
 /// Domains and clients told where nothing is said.
 const TOLD: u64 = 10;
-/// Held copies counted for each reason at most.
-const HELD_COUNTED: usize = 10_000;
-
-/// What the queue's own counters say.
-struct Queue {
-    messages: u64,
-    clients: Vec<(ClientName, u64)>,
-    held: Map<String, Value>,
-}
-
-fn read(reader: &Reader) -> Result<Queue, StoreError> {
-    let mut held = Map::new();
-    for reason in queue::reasons(reader)? {
-        held.insert(reason.to_string(), json!(queue::count_held(reader, &reason, HELD_COUNTED)?));
-    }
-    Ok(Queue { messages: queue::count(reader)?, clients: queue::clients(reader)?, held })
-}
 
 /// Sends a row for each of the clients and domains with the most mail, then the sums.
 pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -> Outcome {
     let limit = usize::try_from(request.limit.unwrap_or(TOLD)).unwrap_or(usize::MAX);
-    let queue = control.deps.store.read(read).await;
-    let queue = queue.map_err(store_error)?;
+    let deps = &control.deps;
+    let read = deps.store.read(|reader| Ok((queue::count(reader)?, queue::clients(reader)?))).await;
+    let (messages, queued) = read.map_err(store_error)?;
+    let census = gauges::census(&deps.store, &deps.clock).await.map_err(store_error)?;
     let (domains, _) = largest(control, request.limit.unwrap_or(TOLD)).await?;
     let text = control.metrics.render();
     let metrics = Exposed(&text);
@@ -46,7 +30,7 @@ pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -
     for (client, messages) in accepted {
         clients.entry(client).or_default().0 = messages as u64;
     }
-    for (client, messages) in queue.clients {
+    for (client, messages) in queued {
         clients.entry(client.to_string()).or_default().1 = messages;
     }
     let mut clients: Vec<_> = clients.into_iter().collect();
@@ -60,10 +44,10 @@ pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -
     let count = |name| metrics.sum(name) as u64;
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "started": iso(control.deps.started),
-        "queued": queue.messages,
-        "held": queue.held,
-        "leased": control.deps.leases.count(),
+        "started": iso(deps.started),
+        "queued": messages,
+        "held": census.held,
+        "leased": deps.leases.count(),
         "since_start": {
             "accepted_messages": count(names::ACCEPTED),
             "accepted_bytes": count(names::ACCEPTED_BYTES),
@@ -78,10 +62,10 @@ pub(super) async fn stats(control: &Control, request: StatsRequest, out: &Out) -
         "domains_active": count(names::DOMAINS_ACTIVE),
         "paths_active": count(names::PATHS_ACTIVE),
         "orders": orders(control, |_| true),
-        "destinations_down": count(names::DESTINATIONS_DOWN),
+        "destinations_down": census.sites_down + census.names_down,
         "log_bytes": count(names::STORE_LOG_BYTES),
         "disk_free_bytes": count(names::DISK_FREE_BYTES),
-        "store_ailment": control.deps.store.ailment(),
+        "store_ailment": deps.store.ailment(),
     }))
 }
 

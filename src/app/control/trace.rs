@@ -1,0 +1,67 @@
+//! `trace`: the way of mail to an address, and what the hosts there say.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::domains::{know, what_stops};
+use super::server::{Control, Out, Outcome};
+use super::wire::TraceRequest;
+use crate::mail::{Address, ReversePath};
+use crate::net::Host;
+use crate::outbound::{self, Way};
+
+/// Hosts that are spoken to in one trace.
+const PROBED_MAX: usize = 10;
+
+/// The addresses of a way, in the order in which they are tried.
+fn in_order(way: &Way) -> Vec<(&Host, SocketAddr)> {
+    let addresses = way.hosts.iter().flat_map(|host| host.addresses.iter().map(move |at| (host, *at)));
+    addresses.collect()
+}
+
+/// `trace`: the way to an address, step by step.
+pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -> Outcome {
+    let address = &request.address;
+    let to = Address::parse(address).map_err(|error| format!("`{address}`: {error}"))?;
+    let from = match request.from.as_deref() {
+        None | Some("<>" | "") => ReversePath::Null,
+        Some(text) => {
+            ReversePath::Address(Address::parse(text).map_err(|error| format!("`{text}`: {error}"))?)
+        }
+    };
+    let domain = to.domain();
+    let known = know(control, domain).await?;
+    let stops = what_stops(control, (domain, &known), None);
+    let way = match known.way {
+        Ok(way) => way,
+        Err(error) => {
+            return Ok(json!({
+                "address": address, "domain": domain.as_str(), "no_way": error.to_string(),
+                "is_permanent": error.is_permanent(), "stops": stops,
+            }));
+        }
+    };
+    let mut accepted = false;
+    for (number, (host, at)) in in_order(&way).into_iter().enumerate() {
+        let is_probed = request.probe && number < PROBED_MAX && !accepted;
+        let probe =
+            if is_probed { Some(outbound::probe(&control.deps, host, at, &from, &to).await) } else { None };
+        accepted |= probe.as_ref().is_some_and(|probe| probe.is_accepted);
+        out.row(&json!({
+            "host": host.name, "preference": host.preference, "address": at.to_string(), "probe": probe,
+        }))
+        .await?;
+        out.flush().await?;
+    }
+    Ok(json!({
+        "address": address,
+        "domain": domain.as_str(),
+        "route": if way.is_fixed { "configured" } else { "mx" },
+        "site": way.site.as_str(),
+        "provider": way.provider,
+        "tls": if control.deps.tls.now().is_some() { "opportunistic" } else { "never" },
+        "stops": stops,
+        "accepted": request.probe.then_some(accepted),
+    }))
+}
