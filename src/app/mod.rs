@@ -12,6 +12,7 @@ mod gauges;
 mod health;
 mod notify;
 mod offline;
+mod parts;
 mod relay;
 mod reload;
 mod serve;

@@ -12,24 +12,22 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
 use super::admin;
-use super::config::{Config, RelayListener};
+use super::config::Config;
 use super::control::{self, Control, RecordBook};
 use super::gauges::{self, LastRoom};
 use super::health::Health;
+use super::parts::{client_tls, door_of, gate_settings, rules};
 use super::reload::{Reins, Reloader};
 use crate::clock::Clock;
-use crate::gate::{Gate, GateSettings};
-use crate::inbound::{Door, Inbound, Listener, Rules};
+use crate::gate::Gate;
+use crate::inbound::{Door, Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
-use crate::net::{
-    ClientCertificates, ClientTls, HickoryResolver, Identity, Roots, ServerTls, TcpDialler, TlsPolicy,
-};
+use crate::net::{HickoryResolver, TcpDialler};
 use crate::observe::{Kind, names};
 use crate::outbound::{
     AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
-use crate::smtp::ServerSettings;
 use crate::store::Store;
 use crate::work::{Live, Work};
 
@@ -87,20 +85,11 @@ impl Relay {
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
         let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
         let leases = Leases::default();
-        let gate_settings =
-            GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after };
-        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
+        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings(&config));
         let (stop, stopping) = watch::channel(false);
         let inbound = Inbound::new(gate.clone(), rules(&config, &clock)?, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
-        let (mut listeners, mut doors) = (Vec::new(), Vec::new());
-        for listener in &config.relay_listeners {
-            let (address, door) = (listener.address, Live::new(door_of(&config, listener)));
-            let listener = Listener::bind(address, inbound.clone(), door.clone())
-                .with_context(|| format!("listening on {address} (role relay)"))?;
-            listeners.push(listener);
-            doors.push(door);
-        }
+        let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let deps = Deps {
@@ -139,11 +128,14 @@ impl Relay {
             listeners: listeners.into_iter().map(run).collect(),
             stopping: stopping.clone(),
         };
-        let admin_listeners = config.admin_listeners.clone();
-        let (record, data_dir) = (RecordBook::new(&config.data_dir, clock.clone()), config.data_dir.clone());
-        let (deps_of_reins, manager) = (deps.clone(), outbound.clone());
-        let reins =
-            Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: deps_of_reins, manager };
+        let (close, closing) = watch::channel(false);
+        let watched = config.admin_listeners.iter();
+        let watched = watched.map(|at| admin::start(*at, metrics.clone(), &health, closing.clone()));
+        let admin_addresses = watched.collect::<anyhow::Result<_>>()?;
+        let data_dir = config.data_dir.clone();
+        gauges::watch(store.clone(), clock.clone(), data_dir.as_path().into(), health.room);
+        let (manager, shared) = (outbound.clone(), deps.clone());
+        let reins = Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: shared, manager };
         let reloader = Arc::new(Reloader::new(config, reins));
         let control = Control {
             deps,
@@ -151,19 +143,13 @@ impl Relay {
             metrics: metrics.clone(),
             reloader: reloader.clone(),
             import_turn: Arc::default(),
-            record,
-            stop: stopping.clone(),
+            record: RecordBook::new(&data_dir, clock),
+            stop: stopping,
         };
         // a relay without commands is better than none
         let socket = control::start(control, &data_dir)
             .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
             .ok();
-        let (close, closing) = watch::channel(false);
-        let mut admin_addresses = Vec::new();
-        for address in admin_listeners {
-            admin_addresses.push(admin::start(address, metrics.clone(), &health, closing.clone())?);
-        }
-        gauges::watch(store.clone(), clock, data_dir.into(), health.room);
         keep_up(metrics);
         Ok(Relay {
             relay_addresses,
@@ -236,47 +222,14 @@ impl Relay {
     }
 }
 
-/// What sessions go by.
-pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<Rules> {
-    let mut rules = Rules::new(config.clients.clone());
-    rules.tls = Some(server_tls(config, clock)?);
-    (rules.patience, rules.limits) = (config.patience, config.connections);
-    Ok(rules)
-}
-
-/// What is said and believed at a listener.
-pub(super) fn door_of(config: &Config, listener: &RelayListener) -> Door {
-    let server = ServerSettings {
-        hostname: config.hostname.clone(),
-        limits: config.limits,
-        tls: listener.tls,
-        has_chunking: true,
-    };
-    Door { server: Arc::new(server), proxies: listener.proxies.clone() }
-}
-
-/// For remote servers, where it is used at all.
-pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Option<ClientTls>> {
-    let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
-    let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
-    Ok(config.tls.is_used.then_some(tls))
-}
-
-/// With the configured certificates, or else with one that is made once and kept with the mail.
-fn server_tls(config: &Config, clock: &Clock) -> anyhow::Result<ServerTls> {
-    let files = &config.tls.certificates;
-    let read = files.iter().map(|(chain, key)| Identity::from_files(chain, key));
-    let mut identities: Vec<Identity> = read.collect::<Result<_, _>>().context("reading tls.certificates")?;
-    if identities.is_empty() {
-        let own = Identity::self_signed(config.hostname.as_str(), &config.data_dir.join("tls"));
-        identities.push(own.context("making a certificate; or name one under [tls]")?);
-    }
-    let asked = if config.clients.any_by_certificate() {
-        ClientCertificates::Asked
-    } else {
-        ClientCertificates::NotAsked
-    };
-    Ok(ServerTls::new(identities, asked, clock.clone())?)
+/// Sockets for mail, and what is said at each: a reload may change that.
+fn listen(config: &Config, inbound: &Arc<Inbound>) -> anyhow::Result<(Vec<Listener>, Vec<Live<Door>>)> {
+    let bound = config.relay_listeners.iter().map(|listener| {
+        let (address, door) = (listener.address, Live::new(door_of(config, listener)));
+        let bound = Listener::bind(address, inbound.clone(), door.clone());
+        Ok((bound.with_context(|| format!("listening on {address} (role relay)"))?, door))
+    });
+    bound.collect()
 }
 
 async fn open_store(config: &Config, clock: &Clock, inbox: AlarmInbox) -> anyhow::Result<Store> {

@@ -12,10 +12,10 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
-use super::relay::{client_tls, door_of, rules};
+use super::parts::{client_tls, door_of, gate_settings, rules};
 use super::serve::keep_to;
 use crate::clock::Clock;
-use crate::gate::{Gate, GateSettings};
+use crate::gate::Gate;
 use crate::inbound::{Door, Inbound, Rules};
 use crate::net::{ClientTls, HickoryResolver};
 use crate::outbound::{Deps, Outbound, WaysChanged};
@@ -215,8 +215,7 @@ impl Reins {
     /// Puts the new values in place of the old; gives what holds then.
     fn turn(&self, prepared: Prepared) -> Config {
         let Prepared { config, rules, client_tls, resolver } = prepared;
-        let (hostname, expire_after) = (config.hostname.clone(), config.outbound.expire_after);
-        self.gate.change(GateSettings { hostname, expire_after });
+        self.gate.change(gate_settings(&config));
         self.resolver.become_like(&resolver);
         self.deps.tls.replace(client_tls);
         self.deps.change(config.outbound.clone());

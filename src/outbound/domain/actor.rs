@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
 
 use super::core::{Core, Effect, Event};
+use super::messages::{Credits, PathDown, PathIs, PathUp, Reconsider, StopDomain, UrgentCredits, Wake};
 use super::steps::{admit, move_alarm, page, resolve, sweep};
 use crate::clock::Timestamp;
 use crate::mail::{Class, Domain};
@@ -19,24 +20,6 @@ use crate::outbound::{Deps, Settings};
 use crate::queue::{PageRequest, Turns};
 use crate::work::Permit;
 
-/// Mail may be due at this time; whether somebody waits for it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct Wake {
-    pub(in crate::outbound) at: Timestamp,
-    pub(in crate::outbound) is_urgent: bool,
-}
-
-/// The path lets copies in.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct Credits(pub(in crate::outbound) Vec<Credit>);
-
-/// Places for urgent mail, or none.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct UrgentCredits(pub(in crate::outbound) Vec<Credit>);
-
 /// Urgent mail has been read.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -47,39 +30,10 @@ struct UrgentRead;
 #[rtype(result = "()")]
 struct PageRead(Turns, Event);
 
-/// The path is down.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct PathDown {
-    pub(in crate::outbound) until: Timestamp,
-    /// Whether that is a fact, which ends for all who wait; else nothing is known yet.
-    pub(in crate::outbound) is_known: bool,
-}
-
-/// The manager's answer to [`FindPath`].
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct PathIs(pub(in crate::outbound) PathHandle);
-
-/// The path is up, and was not known to be when the domain was sent away.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct PathUp;
-
-/// Operators' orders have changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct Reconsider;
-
 /// The domain's own limit lets these copies go.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Admitted(Vec<Permit>);
-
-/// The manager has forgotten this domain.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::outbound) struct StopDomain;
 
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -183,15 +183,7 @@ impl Core {
                 (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
             }
             Event::Routed => (self.doing, self.routed_at) = (Doing::Nothing, Some(now)),
-            Event::NoRoute(error, failures_before) => {
-                let failures = failures_before + 1;
-                let until = now.after(self.retry.rest(failures, dice));
-                self.doing = Doing::Nothing;
-                let everything = error.is_permanent().then_some(error);
-                // a resolver that is not up yet is no attempt to deliver what is past its time
-                let is_tried = everything.is_some() || failures >= NAME_FAILURES_LEAST;
-                self.block(until, Blocker::Name { failures }, is_tried.then_some(everything));
-            }
+            Event::NoRoute(error, failures_before) => self.no_route(now, error, failures_before + 1, dice),
             Event::Credited(credits) if credits > 0 => {
                 (self.doing, self.is_outdated) = (Doing::Paging, false);
                 return vec![Effect::Page { is_new_lap: !self.is_mid_lap }];
@@ -237,14 +229,7 @@ impl Core {
             Event::PathLost => {
                 (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
             }
-            Event::PathDown { until, is_known } => {
-                if self.doing == Doing::Asking {
-                    self.doing = Doing::Nothing;
-                }
-                // that others wait for a session says nothing about the path
-                let sweep = is_known.then_some(None);
-                self.block(until, if is_known { Blocker::Path } else { Blocker::Crowd }, sweep);
-            }
+            Event::PathDown { until, is_known } => self.path_down(until, is_known),
             Event::Paged { is_end, next_due } => self.paged(now, is_end, next_due),
             Event::Swept => {
                 self.doing = Doing::MovingAlarm;
@@ -253,6 +238,25 @@ impl Core {
             Event::Tick { crowded } => return self.tick(now, crowded),
         }
         self.go_on(now)
+    }
+
+    /// There is no way to it now, so often in a row.
+    fn no_route(&mut self, now: Timestamp, error: RouteError, failures: u32, dice: u64) {
+        let until = now.after(self.retry.rest(failures, dice));
+        self.doing = Doing::Nothing;
+        let everything = error.is_permanent().then_some(error);
+        // a resolver that is not up yet is no attempt to deliver what is past its time
+        let is_tried = everything.is_some() || failures >= NAME_FAILURES_LEAST;
+        self.block(until, Blocker::Name { failures }, is_tried.then_some(everything));
+    }
+
+    fn path_down(&mut self, until: Timestamp, is_known: bool) {
+        if self.doing == Doing::Asking {
+            self.doing = Doing::Nothing;
+        }
+        // that others wait for a session says nothing about the path
+        let sweep = is_known.then_some(None);
+        self.block(until, if is_known { Blocker::Path } else { Blocker::Crowd }, sweep);
     }
 
     /// What it is about, for operators.

@@ -2,9 +2,8 @@
 
 mod actor;
 mod core;
+mod messages;
 mod steps;
 
-pub(super) use actor::{
-    Credits, DomainActor, DomainHandle, ManagerPort, PathDown, PathIs, PathUp, Reconsider, StopDomain,
-    UrgentCredits, Wake,
-};
+pub(super) use actor::{DomainActor, DomainHandle, ManagerPort};
+pub(super) use messages::{Credits, PathDown, PathIs, PathUp, Reconsider, StopDomain, UrgentCredits, Wake};

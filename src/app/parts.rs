@@ -1,0 +1,60 @@
+//! Parts of the relay that follow from the configuration alone: made at the start, and anew by a reload.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::config::{Config, RelayListener};
+use crate::clock::Clock;
+use crate::gate::GateSettings;
+use crate::inbound::{Door, Rules};
+use crate::net::{ClientCertificates, ClientTls, Identity, Roots, ServerTls, TlsPolicy};
+use crate::smtp::ServerSettings;
+
+/// What the gate goes by.
+pub(super) fn gate_settings(config: &Config) -> GateSettings {
+    GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after }
+}
+
+/// What sessions go by.
+pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<Rules> {
+    let mut rules = Rules::new(config.clients.clone());
+    rules.tls = Some(server_tls(config, clock)?);
+    (rules.patience, rules.limits) = (config.patience, config.connections);
+    Ok(rules)
+}
+
+/// What is said and believed at a listener.
+pub(super) fn door_of(config: &Config, listener: &RelayListener) -> Door {
+    let server = ServerSettings {
+        hostname: config.hostname.clone(),
+        limits: config.limits,
+        tls: listener.tls,
+        has_chunking: true,
+    };
+    Door { server: Arc::new(server), proxies: listener.proxies.clone() }
+}
+
+/// For remote servers, where it is used at all.
+pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Option<ClientTls>> {
+    let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
+    let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
+    Ok(config.tls.is_used.then_some(tls))
+}
+
+/// With the configured certificates, or else with one that is made once and kept with the mail.
+fn server_tls(config: &Config, clock: &Clock) -> anyhow::Result<ServerTls> {
+    let files = &config.tls.certificates;
+    let read = files.iter().map(|(chain, key)| Identity::from_files(chain, key));
+    let mut identities: Vec<Identity> = read.collect::<Result<_, _>>().context("reading tls.certificates")?;
+    if identities.is_empty() {
+        let own = Identity::self_signed(config.hostname.as_str(), &config.data_dir.join("tls"));
+        identities.push(own.context("making a certificate; or name one under [tls]")?);
+    }
+    let asked = if config.clients.any_by_certificate() {
+        ClientCertificates::Asked
+    } else {
+        ClientCertificates::NotAsked
+    };
+    Ok(ServerTls::new(identities, asked, clock.clone())?)
+}
