@@ -59,6 +59,12 @@ impl Recent {
         }
     }
 
+    /// What was said last of one copy, where that is still known.
+    pub fn of_copy(&self, domain: &str, id: MessageId) -> Option<Remark> {
+        let table = self.table();
+        table.remarks.get(domain)?.iter().rev().find(|remark| remark.id == Some(id)).cloned()
+    }
+
     /// What was said last of a domain's mail or by a site, newest first.
     pub fn of(&self, name: &str) -> Vec<Remark> {
         self.table().remarks.get(name).map_or(Vec::new(), |remarks| remarks.iter().rev().cloned().collect())

@@ -69,6 +69,14 @@ impl Running {
         eventually(to, || self.world.arrived().iter().any(mine).then_some(())).await;
     }
 
+    /// Who is no client is told so at once, and a client that its sender's domain is another's.
+    async fn refuses_strangers_and_forgers(&self, client: [u8; 4], forged: &str, to: &str) {
+        let told = refusal(self.connect(STRANGER).await);
+        assert!(told.starts_with("554 5.7.1 relaying denied"), "{told}");
+        let told = refusal(self.send(client, forged, to).await);
+        assert!(told.starts_with("550 5.7.1 you may not send from this domain"), "{told}");
+    }
+
     fn accepted_from(&self, client: &str) -> u64 {
         let (_, metrics) = self.relay.get("/metrics");
         // of whatever class
@@ -82,6 +90,14 @@ impl Running {
         drop(self.dir);
     }
 }
+
+/// Where the office of the sample is in a test.
+const OFFICE: [(&str, &str); 4] = [
+    ("0.0.0.0:25", "127.0.0.1:0"),
+    ("127.0.0.1:8025", "127.0.0.1:0"),
+    ("192.168.10.0/24", "127.0.10.0/24"),
+    ("192.168.20.0/24", "127.0.20.0/24"),
+];
 
 /// A configuration with more lines in a section, which may be missing yet.
 fn with(text: &str, section: &str, lines: &str) -> String {
@@ -120,13 +136,7 @@ const STRANGER: [u8; 4] = [127, 0, 99, 9];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_office_sends_from_its_networks_and_its_domain_and_nobody_else_does() {
-    let places = [
-        ("0.0.0.0:25", "127.0.0.1:0"),
-        ("127.0.0.1:8025", "127.0.0.1:0"),
-        ("192.168.10.0/24", "127.0.10.0/24"),
-        ("192.168.20.0/24", "127.0.20.0/24"),
-    ];
-    let office = Running::start("deploy/samples/office.toml", &places).await;
+    let office = Running::start("deploy/samples/office.toml", &OFFICE).await;
     office.send(PC, "anna@example.org", "pc@prompt.test").await.expect("accepted");
     office.send(PRINTER, "scans@example.org", "scan@prompt.test").await.expect("accepted");
     office.send([127, 0, 0, 1], "root@relay.example.org", "cron@prompt.test").await.expect("accepted");
@@ -136,22 +146,13 @@ async fn the_office_sends_from_its_networks_and_its_domain_and_nobody_else_does(
     for (client, sent) in [("pcs", 1), ("printers", 1), ("this-machine", 1)] {
         assert_eq!(office.accepted_from(client), sent, "{client}");
     }
-    let told = refusal(office.connect(STRANGER).await);
-    assert!(told.starts_with("554 5.7.1 relaying denied"), "{told}");
-    let told = refusal(office.send(PC, "anna@example.com", "forged@prompt.test").await);
-    assert!(told.starts_with("550 5.7.1 you may not send from this domain"), "{told}");
+    office.refuses_strangers_and_forgers(PC, "anna@example.com", "forged@prompt.test").await;
     office.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_printer_of_the_office_that_runs_amok_is_put_off_and_its_bare_line_ends_are_mended() {
-    let places = [
-        ("0.0.0.0:25", "127.0.0.1:0"),
-        ("127.0.0.1:8025", "127.0.0.1:0"),
-        ("192.168.10.0/24", "127.0.10.0/24"),
-        ("192.168.20.0/24", "127.0.20.0/24"),
-    ];
-    let office = Running::start("deploy/samples/office.toml", &places).await;
+    let office = Running::start("deploy/samples/office.toml", &OFFICE).await;
     let mut bare = letter("scans@example.org", "bare@prompt.test");
     bare.content = b"Subject: a scan\r\n\r\none\ntwo\r\n".to_vec();
     let refused = office.connect(PC).await.expect("connects").send(&bare).await;
@@ -259,10 +260,7 @@ async fn behind_a_relay_everything_goes_there_but_what_stays_in_the_house() {
     let (_, to) = eventually("mail within the house", || house.arrived().pop()).await;
     assert_eq!(to, ["colleague@intern.example.org"]);
     assert_eq!(branch.world.arrived().len(), 1, "the house's mail went to the next relay");
-    let told = refusal(branch.connect(STRANGER).await);
-    assert!(told.starts_with("554 5.7.1 relaying denied"), "{told}");
-    let told = refusal(branch.send(pc, "ben@example.com", "forged@nowhere.invalid").await);
-    assert!(told.starts_with("550 5.7.1 you may not send from this domain"), "{told}");
+    branch.refuses_strangers_and_forgers(pc, "ben@example.com", "forged@nowhere.invalid").await;
     branch.end().await;
 }
 

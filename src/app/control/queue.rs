@@ -11,7 +11,7 @@ use super::wire::{QueueRequest, Selection};
 use super::{iso, store_error};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{ClientName, Domain, MessageId};
-use crate::outbound::{self, Remark};
+use crate::outbound;
 use crate::queue::{self, Filter, Kind, Lease, LeasedPiece, Queued, Target, Walk, WalkOrder};
 use crate::store::{Batch, BodyReader, Haste};
 
@@ -77,7 +77,7 @@ fn row(control: &Control, copy: &Queued) -> Value {
         None if is_stopped => "stopped",
         None => "waiting",
     };
-    let last = remarks(control, copy).into_iter().find(|remark| remark.id == Some(envelope.id));
+    let last = copy.domain().and_then(|domain| deps.recent.of_copy(domain.as_str(), envelope.id));
     json!({
         "id": envelope.id.to_string(),
         "state": state,
@@ -98,11 +98,6 @@ fn row(control: &Control, copy: &Queued) -> Value {
 
 fn recipients(copy: &Queued) -> Vec<String> {
     copy.envelope.recipients.iter().map(|to| to.address.to_string()).collect()
-}
-
-/// What was said last of mail for the same domain.
-fn remarks(control: &Control, copy: &Queued) -> Vec<Remark> {
-    copy.domain().map_or(Vec::new(), |domain| control.deps.recent.of(domain.as_str()))
 }
 
 async fn begin(control: &Control, filter: Filter, order: WalkOrder) -> Result<Walk, String> {
@@ -150,8 +145,8 @@ pub(super) async fn show(control: &Control, request: QueueRequest) -> Outcome {
     let copy = one(control, &request).await?;
     let (mut shown, id, deps) = (row(control, &copy), copy.envelope.id, &control.deps);
     let Some(domain) = copy.domain() else { return Ok(shown) };
-    let remarks = remarks(control, &copy);
-    let last = remarks.iter().find(|remark| remark.id == Some(id)).or(remarks.first());
+    let last = deps.recent.of_copy(domain.as_str(), id);
+    let last = last.or_else(|| deps.recent.of(domain.as_str()).into_iter().next());
     let last = last.map(|remark| {
         json!({
             "at": iso(remark.at),
