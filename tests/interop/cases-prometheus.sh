@@ -48,8 +48,8 @@ CONF
   wait_for "a scrape" python3 "$HERE/prometheus.py" ready "$PROMETHEUS_AT"
 }
 
-# Destinations that take mail (with a provider's name, and by TLS), put it off, refuse it, or are not there; a load
-# for all of them; then every line of both dashboards.
+# Destinations that take mail (with a provider's name, by TLS, or after a while: so that scrapes find some on its way),
+# put it off, refuse it, or are not there; a load for all of them; then every line of both dashboards.
 prometheus_dashboards() {
   local dns_port pf_port sender_port options
   find_prometheus
@@ -67,10 +67,12 @@ plain  MX  10 mx.big
 *.many MX  10 mx.big
 mx.big A   127.0.0.22
 soft   A   127.0.0.23
+slow   A   127.0.0.24
 dead   A   127.0.0.21
 ZONE
   sink_start sink "127.0.0.22:$DELIVERY_PORT"
   sink_start soft "127.0.0.23:$DELIVERY_PORT" -r RCPT
+  sink_start slow "127.0.0.24:$DELIVERY_PORT" -w 2
   sink_start sender "127.0.0.1:$sender_port"
   make_certificate peer
   postfix_tls TLSv1.3

@@ -1,7 +1,7 @@
 """A load that keeps every line of the dashboards moving, and the look at what a Prometheus made of it.
 
-  load PORT SECONDS        three clients hand over mail that is delivered, with and without TLS, deferred, bounced,
-                           refused, or waits
+  load PORT SECONDS        three clients hand over mail that is delivered, with and without TLS, at once and slowly,
+                           deferred, bounced, refused, or waits
   ready PROMETHEUS         succeeds when a scrape of Barid has succeeded
   rules PROMETHEUS         checks that every alert could be evaluated
   panels PROMETHEUS INSTANCE SECONDS FILE...
@@ -28,6 +28,7 @@ RECIPIENTS = [
     "someone@plain.interop.test",
     "known@pf.test",
     "someone@soft.interop.test",
+    "someone@slow.interop.test",
     "unknown@pf.test",
     "someone@dead.interop.test",
     "someone@nosuch.interop.test",
