@@ -20,6 +20,7 @@
 //! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
+//! | L3 | [`authentication`] | DKIM: keys, what they sign, how one takes another's place |
 //! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |
 //! | L5 | [`gate`] | the only way in |
 //! | L6 | [`inbound`] | listeners and sessions of clients |
@@ -101,6 +102,7 @@
 
 pub mod accounts;
 pub mod app;
+pub mod authentication;
 pub mod clock;
 pub mod dsn;
 pub mod gate;

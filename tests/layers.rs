@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, u8); 15] = [
     ("net", 2),
     ("store", 2),
     ("accounts", 3),
+    ("authentication", 3),
     ("queue", 4),
     ("gate", 5),
     ("inbound", 6),

@@ -1,10 +1,12 @@
 //! Parts of the relay that follow from the configuration alone: made at the start, and anew by a reload.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::config::{Config, RelayListener};
+use crate::authentication::KeeperSettings;
 use crate::clock::Clock;
 use crate::gate::GateSettings;
 use crate::inbound::{Door, Rules};
@@ -13,7 +15,25 @@ use crate::smtp::ServerSettings;
 
 /// What the gate goes by.
 pub(super) fn gate_settings(config: &Config) -> GateSettings {
-    GateSettings { hostname: config.hostname.clone(), expire_after: config.outbound.expire_after }
+    GateSettings {
+        hostname: config.hostname.clone(),
+        expire_after: config.outbound.expire_after,
+        refuses_unsigned: config.dkim.is_required,
+    }
+}
+
+/// How long the record of a key has to stay: as long as mail is tried, and a week for those who look at it late.
+pub(super) fn kept_after_retiring(config: &Config) -> Duration {
+    config.outbound.expire_after + Duration::from_secs(7 * 86_400)
+}
+
+/// What the keeper of keys goes by.
+pub(super) fn keeper_settings(config: &Config) -> KeeperSettings {
+    KeeperSettings {
+        every: config.dkim.check_interval,
+        keep: kept_after_retiring(config),
+        fallback: config.dkim.fallback.clone(),
+    }
 }
 
 /// What sessions go by.

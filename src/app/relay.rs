@@ -1,13 +1,14 @@
 //! The relay as a whole: every room wired to the others, started and stopped.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::Addr;
 use anyhow::Context as _;
-use metrics::gauge;
+use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 
@@ -16,10 +17,11 @@ use super::config::Config;
 use super::control::{self, Control, RecordBook};
 use super::gauges::{self, LastRoom};
 use super::health::Health;
-use super::parts::{client_tls, door_of, gate_settings, rules};
+use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::reload::{Reins, Reloader};
+use crate::authentication::{Keeper, KeyRing};
 use crate::clock::Clock;
-use crate::gate::Gate;
+use crate::gate::{Gate, Signing};
 use crate::inbound::{Door, Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{HickoryResolver, TcpDialler};
@@ -29,7 +31,7 @@ use crate::outbound::{
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::store::Store;
-use crate::work::{Live, Work};
+use crate::work::{Cpu, Live, Work};
 
 /// With room for fewer segments the log lives on its ballast.
 const LOG_NEEDS_SEGMENTS: u64 = 2;
@@ -85,8 +87,12 @@ impl Relay {
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
         let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
         let leases = Leases::default();
-        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings(&config));
         let (stop, stopping) = watch::channel(false);
+        let signing = start_signing(&config, &clock, resolver.clone())?;
+        let keeper = signing.keeper.clone();
+        tokio::spawn(keeper.clone().run(stopping.clone()));
+        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings(&config));
+        let gate = gate.with_signing(signing);
         let inbound = Inbound::new(gate.clone(), rules(&config, &clock)?, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
         let (listeners, doors) = listen(&config, &inbound)?;
@@ -135,12 +141,22 @@ impl Relay {
         let data_dir = config.data_dir.clone();
         gauges::watch(store.clone(), clock.clone(), data_dir.as_path().into(), health.room);
         let (manager, shared) = (outbound.clone(), deps.clone());
-        let reins = Reins { clock: clock.clone(), gate, inbound, doors, resolver, deps: shared, manager };
+        let reins = Reins {
+            clock: clock.clone(),
+            gate,
+            keeper: keeper.clone(),
+            inbound,
+            doors,
+            resolver,
+            deps: shared,
+            manager,
+        };
         let reloader = Arc::new(Reloader::new(config, reins));
         let control = Control {
             deps,
             manager: outbound.clone(),
             metrics: metrics.clone(),
+            keeper,
             reloader: reloader.clone(),
             import_turn: Arc::default(),
             record: RecordBook::new(&data_dir, clock),
@@ -230,6 +246,17 @@ fn listen(config: &Config, inbound: &Arc<Inbound>) -> anyhow::Result<(Vec<Listen
         Ok((bound.with_context(|| format!("listening on {address} (role relay)"))?, door))
     });
     bound.collect()
+}
+
+/// The keys that sign, and threads to do it on.
+fn start_signing(config: &Config, clock: &Clock, resolver: Arc<HickoryResolver>) -> anyhow::Result<Signing> {
+    let ring = KeyRing::of(&config.data_dir);
+    let keeper = Keeper::new(ring, resolver, clock.clone(), keeper_settings(config));
+    let keeper = Arc::new(keeper.context("reading the keys that sign")?);
+    let waits = histogram!(names::CPU_WAIT_SECONDS);
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let cpu = Cpu::start(threads, move |waited: Duration| waits.record(waited.as_secs_f64()));
+    Ok(Signing { keeper, cpu: cpu.context("starting threads for signing")? })
 }
 
 async fn open_store(config: &Config, clock: &Clock, inbox: AlarmInbox) -> anyhow::Result<Store> {

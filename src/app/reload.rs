@@ -12,8 +12,9 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
-use super::parts::{client_tls, door_of, gate_settings, rules};
+use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::serve::keep_to;
+use crate::authentication::Keeper;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::inbound::{Door, Inbound, Rules};
@@ -119,6 +120,7 @@ fn adopt(running: &Config, new: Config) -> Config {
 pub(super) struct Reins {
     pub(super) clock: Clock,
     pub(super) gate: Gate,
+    pub(super) keeper: Arc<Keeper>,
     pub(super) inbound: Arc<Inbound>,
     /// One for each listener, in their order.
     pub(super) doors: Vec<Live<Door>>,
@@ -216,6 +218,7 @@ impl Reins {
     fn turn(&self, prepared: Prepared) -> Config {
         let Prepared { config, rules, client_tls, resolver } = prepared;
         self.gate.change(gate_settings(&config));
+        self.keeper.change(keeper_settings(&config));
         self.resolver.become_like(&resolver);
         self.deps.tls.replace(client_tls);
         self.deps.change(config.outbound.clone());

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::header::{self, HEADER_MAX_OCTETS};
+use super::signing::{Signing, Unsigned, count_unsigned};
 use super::stamp::{self, Origin};
+use crate::authentication::Pending;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{
     BodyKind, Class, ClientName, Domain, Envelope, MessageId, MessageIds, Recipient, Return, ReversePath,
@@ -24,6 +26,7 @@ const COPY_RECIPIENTS_MAX: usize = 100;
 const SMALL_MAX_OCTETS: usize = 128 << 10;
 /// So many may take as much as a body in the log may have; others go to a file before that.
 const MEDIUM_MAX: usize = 128;
+const EMPTY_LINE: &[u8] = b"\r\n";
 /// A large body is written in pieces of about this size.
 const PIECE_OCTETS: usize = 256 << 10;
 
@@ -34,6 +37,8 @@ pub struct GateSettings {
     pub hostname: Domain,
     /// How long mail is tried.
     pub expire_after: Duration,
+    /// Whether mail is refused that no key signs.
+    pub refuses_unsigned: bool,
 }
 
 /// Why a message was not taken. Nothing of it is kept.
@@ -45,6 +50,12 @@ pub enum GateError {
     /// It goes round in circles.
     #[error("the message has passed {0} relays: it is in a loop")]
     Loop(usize),
+    /// It should be signed, and was not.
+    #[error("{0}")]
+    Unsigned(#[from] Unsigned),
+    /// It must be signed, and no key is for it.
+    #[error("no DKIM key is for the domain in From, and mail must be signed")]
+    NoKey,
     /// Its header has no end within the octets that it may have.
     #[error("the header of the message is larger than {HEADER_MAX_OCTETS} octets")]
     Header,
@@ -94,6 +105,7 @@ pub struct Gate {
     ids: Arc<MessageIds>,
     clock: Clock,
     settings: Live<GateSettings>,
+    signing: Option<Signing>,
     /// A place for each message in memory that is more than small.
     medium: Arc<Semaphore>,
 }
@@ -115,6 +127,10 @@ pub struct Draft {
     stamp_octets: usize,
     /// What its header showed, once it was looked at.
     header: Option<header::Header>,
+    /// Its signatures, as far as they have come.
+    pending: Option<Pending>,
+    /// Where the body begins in the buffer, as far as it was not hashed.
+    body_at: usize,
     /// Whether everything that went to the file is.
     is_ascii: bool,
     medium: Option<OwnedSemaphorePermit>,
@@ -123,7 +139,14 @@ pub struct Draft {
 impl Gate {
     /// A gate into the store.
     pub fn new(store: Store, ids: Arc<MessageIds>, clock: Clock, settings: GateSettings) -> Self {
-        Gate { store, ids, clock, settings: settings.into(), medium: Arc::new(Semaphore::new(MEDIUM_MAX)) }
+        let medium = Arc::new(Semaphore::new(MEDIUM_MAX));
+        Gate { store, ids, clock, settings: settings.into(), signing: None, medium }
+    }
+
+    /// The same, and mail is signed.
+    #[must_use]
+    pub fn with_signing(self, signing: Signing) -> Self {
+        Gate { signing: Some(signing), ..self }
     }
 
     /// Goes by other settings from now on; what is being received ends by them too.
@@ -154,6 +177,8 @@ impl Gate {
             file: None,
             file_octets: 0,
             header: None,
+            pending: None,
+            body_at: 0,
             is_ascii: true,
             medium: None,
         }
@@ -227,13 +252,18 @@ impl Draft {
         let header = header::inspect(message);
         let mended = header.folded(message);
         let missing = header.missing(&self.gate.settings.now().hostname, self.id, self.shown);
+        let mut fields_end = self.stamp_octets + header.octets + missing.fields.len();
         if let Some(mended) = mended {
             let end = self.stamp_octets + header.octets;
+            fields_end = fields_end - header.octets + mended.len();
             self.buffer.splice(self.stamp_octets..end, mended);
         }
-        if !missing.is_empty() {
-            self.buffer.splice(self.stamp_octets..self.stamp_octets, missing.into_bytes());
+        if let Some(added) = missing.text() {
+            self.buffer.splice(self.stamp_octets..self.stamp_octets, added.into_bytes());
         }
+        self.body_at = (fields_end + EMPTY_LINE.len()).min(self.buffer.len());
+        let fields = &self.buffer[self.stamp_octets..fields_end];
+        self.pending = self.gate.signing.as_ref().and_then(|signing| signing.begin(fields, self.shown));
         self.header = Some(header);
     }
 
@@ -244,13 +274,24 @@ impl Draft {
         let (store, file, octets) =
             (self.gate.store.clone(), self.file.take(), std::mem::take(&mut self.buffer));
         self.file_octets += octets.len() as u64;
+        let (mut pending, body_at) = (self.pending.take(), std::mem::take(&mut self.body_at));
         let write = move || {
-            let mut file = file.map_or_else(|| store.body_file(&owner), Ok)?;
+            let begin = || {
+                let mut file = store.body_file(&owner)?;
+                // the signatures stand first, and are known last
+                file.reserve(pending.as_ref().map_or(0, Pending::octets))?;
+                Ok::<_, StoreError>(file)
+            };
+            let mut file = file.map_or_else(begin, Ok)?;
             file.write(&octets)?;
-            Ok::<_, StoreError>((file, octets))
+            if let Some(pending) = &mut pending {
+                pending.body(octets.get(body_at..).unwrap_or_default());
+            }
+            Ok::<_, StoreError>((file, octets, pending))
         };
-        let (file, mut octets) =
+        let (file, mut octets, pending) =
             tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)??;
+        self.pending = pending;
         octets.clear();
         // its place goes with its room: from here on it takes a piece at a time
         octets.shrink_to(PIECE_OCTETS);
@@ -271,9 +312,15 @@ impl Draft {
         if header.received >= RECEIVED_MAX {
             return Err(GateError::Loop(header.received));
         }
+        let must_be_signed = self.gate.settings.now().refuses_unsigned;
+        if self.pending.is_none() && self.gate.signing.is_some() {
+            count_unsigned(!must_be_signed);
+        }
+        if self.pending.is_none() && must_be_signed {
+            return Err(GateError::NoKey);
+        }
         self.is_ascii &= self.buffer.is_ascii();
-        let size_octets = self.file_octets + self.buffer.len() as u64;
-        let body = self.finish_body().await?;
+        let (body, size_octets) = self.finish_body().await?;
         let expires = self.arrived.after(self.gate.settings.now().expire_after);
         let envelopes = self.envelopes(size_octets);
         let copies: Vec<MessageId> = envelopes.iter().map(|(envelope, _)| envelope.id).collect();
@@ -283,17 +330,31 @@ impl Draft {
         Ok(Accepted { id: self.id, copies, class: self.mail.class, size_octets })
     }
 
-    async fn finish_body(&mut self) -> Result<NewBody, StoreError> {
+    /// Signs; gives the whole, and its octets.
+    async fn finish_body(&mut self) -> Result<(NewBody, u64), GateError> {
         if self.file.is_some() && !self.buffer.is_empty() {
             self.spill().await?;
         }
-        match self.file.take() {
-            None => Ok(NewBody::Octets(std::mem::take(&mut self.buffer).into())),
-            Some(file) => {
-                let finish = tokio::task::spawn_blocking(move || file.finish());
-                finish.await.map_err(|_| StoreError::Closed)?
+        let signing = self.gate.signing.clone().zip(self.pending.take());
+        let Some(mut file) = self.file.take() else {
+            let mut octets = std::mem::take(&mut self.buffer);
+            if let Some((signing, pending)) = signing {
+                octets = signing.sign(pending, octets, self.body_at).await?;
             }
-        }
+            let size_octets = octets.len() as u64;
+            return Ok((NewBody::Octets(octets.into()), size_octets));
+        };
+        let signatures = match signing {
+            Some((signing, pending)) => signing.sign_passed(pending).await?,
+            None => Vec::new(),
+        };
+        let size_octets = self.file_octets + signatures.len() as u64;
+        let finish = move || {
+            file.fill(&signatures)?;
+            file.finish()
+        };
+        let body = tokio::task::spawn_blocking(finish).await.map_err(|_| StoreError::Closed)??;
+        Ok((body, size_octets))
     }
 
     fn envelopes(&mut self, size_octets: u64) -> Vec<(Envelope, Timestamp)> {

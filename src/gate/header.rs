@@ -30,6 +30,23 @@ pub(super) struct Header {
     begins_with_end: bool,
 }
 
+/// The fields that a message lacks.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// They stand before its own.
+    pub(super) fields: String,
+    /// Whether the empty line is lacking too that ends a header.
+    lacks_end: bool,
+}
+
+impl Missing {
+    /// What is to be put before the message; nothing where it lacks nothing.
+    pub(super) fn text(&self) -> Option<String> {
+        let text = format!("{}{}", self.fields, if self.lacks_end { "\r\n" } else { "" });
+        (!text.is_empty()).then_some(text)
+    }
+}
+
 /// Looks at the header of a message, as far as it is here.
 pub(super) fn inspect(message: &[u8]) -> Header {
     let mut header = Header { is_ascii: true, ..Header::default() };
@@ -77,9 +94,8 @@ impl Header {
         }
     }
 
-    /// The fields that every message must have and this one lacks, as they stand before it; empty where it
-    /// lacks nothing.
-    pub(super) fn missing(&self, hostname: &Domain, id: MessageId, now: Timestamp) -> String {
+    /// The fields that every message must have and this one lacks.
+    pub(super) fn missing(&self, hostname: &Domain, id: MessageId, now: Timestamp) -> Missing {
         let mut fields = String::new();
         // writing to a String cannot fail
         if !self.has_date {
@@ -88,10 +104,7 @@ impl Header {
         if !self.has_message_id {
             let _ = write!(fields, "Message-ID: <{id}@{hostname}>\r\n");
         }
-        if !self.begins_with_field && !self.begins_with_end {
-            fields.push_str("\r\n");
-        }
-        fields
+        Missing { fields, lacks_end: !self.begins_with_field && !self.begins_with_end }
     }
 
     /// The header with its long lines folded where that changes nothing; nothing where none is too long.
@@ -143,11 +156,9 @@ mod tests {
 
     fn missing(message: &str) -> String {
         let hostname = Domain::parse("r.example").expect("a name");
-        inspect(message.as_bytes()).missing(
-            &hostname,
-            MessageId::from_u64(7),
-            Timestamp::from_millis(1_795_000_000_000),
-        )
+        let now = Timestamp::from_millis(1_795_000_000_000);
+        let missing = inspect(message.as_bytes()).missing(&hostname, MessageId::from_u64(7), now);
+        missing.text().unwrap_or_default()
     }
 
     const DATE: &str = "Date: Wed, 18 Nov 2026 11:06:40 +0000\r\n";

@@ -281,6 +281,14 @@ impl Session<'_> {
                     GateError::Header => {
                         ("header", Reply::new(552, EnhancedStatus::new(5, 3, 4), error.to_string()))
                     }
+                    GateError::Unsigned(_) => {
+                        let told = "the message could not be signed, try again later";
+                        ("unsigned", Reply::new(451, EnhancedStatus::new(4, 3, 0), told))
+                    }
+                    // RFC 7372 3.1
+                    GateError::NoKey => {
+                        ("unsigned", Reply::new(550, EnhancedStatus::new(5, 7, 20), error.to_string()))
+                    }
                     GateError::Store(error) => ("storage", storage_reply(error)),
                 };
                 meters::refused(reason);

@@ -14,7 +14,7 @@ mod tls;
 
 pub use dial::{Dial, Dialling, Stream, TcpDialler, is_own_want};
 pub use listen::{is_local, listen, tune};
-pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver};
+pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver, Txt};
 pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, Judge, RouteError, Site, find_site};
 pub use tls::{
     CertificateError, ClientCertificates, ClientTls, Fingerprint, Identity, Pkix, PkixFault, Roots,

@@ -9,7 +9,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Said, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use tokio::time::Instant;
 
@@ -64,6 +64,15 @@ pub struct Mx {
     pub host: Option<Domain>,
 }
 
+/// The TXT records of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Txt {
+    /// Each record, its strings put together (RFC 6376 3.6.2.2).
+    pub texts: Vec<Box<[u8]>>,
+    /// How long they may be kept.
+    pub ttl: Duration,
+}
+
 /// An answer on its way.
 pub type Lookup<'a, T> = Pin<Box<dyn Future<Output = Result<T, DnsError>> + Send + 'a>>;
 
@@ -73,6 +82,8 @@ pub trait Resolver: Send + Sync {
     fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>>;
     /// The IPv4 addresses of a host, then its IPv6 addresses.
     fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>>;
+    /// The TXT records of a name.
+    fn txt<'a>(&'a self, name: &'a Domain) -> Lookup<'a, Txt>;
     /// The same, asked anew.
     fn uncached(&self) -> &dyn Resolver;
     /// Whether a zone above the name gives an answer now, asked anew. Where none does, not even the root,
@@ -128,20 +139,18 @@ impl HickoryResolver {
     }
 
     /// Asks, and counts how that went.
-    async fn ask(&self, name: Name, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+    async fn ask(&self, name: Name, kind: RecordType) -> Result<Vec<Record>, DnsError> {
         let asked_at = Instant::now();
         let answer = match self.asked.now().lookup(name, kind).await {
-            Ok(found) => {
-                let records: Vec<RData> = found.answers().iter().map(|record| record.data.clone()).collect();
-                if records.is_empty() { Err(DnsError::NoRecords) } else { Ok(records) }
-            }
+            Ok(found) if found.answers().is_empty() => Err(DnsError::NoRecords),
+            Ok(found) => Ok(found.answers().to_vec()),
             Err(error) => Err(failed(error)),
         };
         self.meters.asked(&answer, asked_at.elapsed());
         answer
     }
 
-    async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+    async fn records(&self, name: &Domain, kind: RecordType) -> Result<Vec<Record>, DnsError> {
         // absolute: no search list may turn a recipient's domain into a local one
         let mut name =
             Name::from_ascii(name.as_str()).map_err(|error| DnsError::Failed(error.to_string().into()))?;
@@ -177,6 +186,10 @@ fn name_servers(servers: &[SocketAddr]) -> Vec<NameServerConfig> {
     servers.iter().map(server).collect()
 }
 
+fn seconds(ttl: u32) -> Duration {
+    Duration::from_secs(ttl.into())
+}
+
 fn failed(error: NetError) -> DnsError {
     if error.is_nx_domain() {
         return DnsError::NoSuchName;
@@ -196,7 +209,7 @@ impl Resolver for HickoryResolver {
     fn mx<'a>(&'a self, domain: &'a Domain) -> Lookup<'a, Vec<Mx>> {
         Box::pin(async move {
             let records = self.records(domain, RecordType::MX).await?;
-            let mx = records.iter().filter_map(|record| match record {
+            let mx = records.iter().filter_map(|record| match &record.data {
                 RData::MX(mx) if mx.exchange.is_root() => Some(Mx { preference: mx.preference, host: None }),
                 RData::MX(mx) => {
                     let host = Domain::parse(&mx.exchange.to_ascii()).ok()?;
@@ -217,7 +230,7 @@ impl Resolver for HickoryResolver {
         Box::pin(async move {
             let (v4, v6) =
                 tokio::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
-            let address = |record: &RData| match record {
+            let address = |record: &Record| match &record.data {
                 RData::A(a) => Some(IpAddr::V4(a.0)),
                 RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
                 _ => None,
@@ -229,6 +242,20 @@ impl Resolver for HickoryResolver {
                     Ok(both.filter_map(|record| address(&record)).collect())
                 }
             }
+        })
+    }
+
+    fn txt<'a>(&'a self, name: &'a Domain) -> Lookup<'a, Txt> {
+        Box::pin(async move {
+            let records = self.records(name, RecordType::TXT).await?;
+            let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
+            let text = |record: &Record| match &record.data {
+                RData::TXT(txt) => Some(txt.txt_data.concat().into_boxed_slice()),
+                _ => None,
+            };
+            let texts: Vec<Box<[u8]>> = records.iter().filter_map(text).collect();
+            // an alias that leads to none
+            if texts.is_empty() { Err(DnsError::NoRecords) } else { Ok(Txt { texts, ttl: seconds(ttl) }) }
         })
     }
 

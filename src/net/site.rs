@@ -173,7 +173,7 @@ fn usable(addresses: Vec<IpAddr>, port: u16, judge: &dyn Judge) -> Vec<SocketAdd
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolver::Lookup;
+    use super::super::resolver::{Lookup, Txt};
     use super::*;
     use std::collections::HashMap;
     use std::future::Future;
@@ -198,6 +198,10 @@ mod tests {
         fn addresses<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
             let found = self.addresses.get(host.as_str()).cloned().unwrap_or(Err(DnsError::NoSuchName));
             Box::pin(async move { found.map(|ips| ips.iter().filter_map(|ip| ip.parse().ok()).collect()) })
+        }
+
+        fn txt<'a>(&'a self, _: &'a Domain) -> Lookup<'a, Txt> {
+            Box::pin(std::future::ready(Err(DnsError::NoRecords)))
         }
 
         fn uncached(&self) -> &dyn Resolver {

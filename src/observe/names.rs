@@ -32,6 +32,7 @@ const REFUSAL: Label = closed(
         "header",
         "loop",
         "storage",
+        "unsigned",
         "timeout",
         "errors",
         "unknown_commands",
@@ -48,6 +49,10 @@ const CONNECTION: Label = closed("outcome", &["opened", "reused", "failed"]);
 const COPIES: Label = closed("kind", &["any", "urgent"]);
 const ANSWER: Label =
     closed("result", &["found", "no_name", "no_records", "server_failed", "timeout", "bogus", "failed"]);
+const ALGORITHM: Label = closed("algorithm", &["rsa", "ed25519"]);
+const UNSIGNED: Label = closed("outcome", &["taken", "refused"]);
+const STAGE: Label = closed("stage", &["published", "waiting", "active", "retiring", "removed"]);
+const CHECK: Label = closed("result", &["pass", "fail", "unsure"]);
 const ACTOR: Label = closed("actor", &["domain", "path"]);
 const VERSION: Label = configured("version", "this program's version");
 
@@ -157,6 +162,21 @@ metrics! {
             "Questions to the resolver, answers from its cache included.",
         Histogram DNS_SECONDS = "barid_dns_seconds" [] Seconds:
             "Time until the resolver's answer or its failure. Answers from its cache take less than a millisecond.",
+    }
+
+    "Signatures" {
+        Counter DKIM_SIGNED = "barid_dkim_signatures_total" [ALGORITHM] Count:
+            "DKIM signatures made; a message has one for each algorithm that its domain has keys of.",
+        Counter DKIM_UNSIGNED = "barid_dkim_unsigned_total" [UNSIGNED] Count:
+            "Messages that no DKIM key signed: taken because none is for their author's domain, or refused.",
+        Gauge DKIM_KEYS = "barid_dkim_keys" [STAGE] Count:
+            "DKIM keys by how far they have come: published waits for the DNS to show it, waiting for everybody to see that; active signs; retiring is kept for mail that is under way; of removed ones the record is still there.",
+        Gauge DKIM_ASTRAY = "barid_dkim_keys_astray" [] Count:
+            "Active DKIM keys that the DNS does not show, or shows otherwise: signatures by them fail.",
+        Counter DKIM_CHECKS = "barid_dkim_checks_total" [CHECK] Count:
+            "Signatures of messages taken at random, verified by what the DNS shows now.",
+        Histogram CPU_WAIT_SECONDS = "barid_cpu_wait_seconds" [] Seconds:
+            "How long work that takes long (signing) waited for a thread of its own.",
     }
 
     "Actors" {

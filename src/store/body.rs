@@ -31,7 +31,10 @@ pub struct BodyFile {
     disk: Arc<dyn Disk>,
     name: String,
     file: Arc<dyn DiskFile>,
+    /// Octets at its start that are filled last.
+    reserved: usize,
     len: u64,
+    /// Of what stands behind these.
     crc: u32,
     finished: bool,
 }
@@ -40,7 +43,7 @@ impl BodyFile {
     pub(super) fn create(disk: Arc<dyn Disk>, owner: &[u8]) -> Result<Self, StoreError> {
         let name = file_name(owner);
         let file = disk.create(&name, 0).map_err(StoreError::io("making a body file"))?;
-        Ok(BodyFile { disk, name, file, len: 0, crc: 0, finished: false })
+        Ok(BodyFile { disk, name, file, reserved: 0, len: 0, crc: 0, finished: false })
     }
 
     /// Writes more of it.
@@ -51,8 +54,40 @@ impl BodyFile {
         Ok(())
     }
 
+    /// Keeps room at the start of a file in which there is nothing yet, for [`BodyFile::fill`].
+    pub fn reserve(&mut self, octets: usize) -> Result<(), StoreError> {
+        if octets == 0 {
+            return Ok(());
+        }
+        let room = vec![b' '; octets];
+        self.file.write_at(&room, 0).map_err(StoreError::io("writing a body file"))?;
+        (self.reserved, self.len) = (octets, octets as u64);
+        Ok(())
+    }
+
+    /// Fills the room that was kept, exactly.
+    pub fn fill(&mut self, octets: &[u8]) -> Result<(), StoreError> {
+        if self.reserved == 0 && octets.is_empty() {
+            return Ok(());
+        }
+        if octets.len() != self.reserved {
+            let (left, brought) = (self.reserved, octets.len());
+            let error = std::io::Error::other(format!("{brought} octets for a room of {left}"));
+            return Err(StoreError::io("filling a body file")(error));
+        }
+        self.file.write_at(octets, 0).map_err(StoreError::io("writing a body file"))?;
+        let behind = usize::try_from(self.len).unwrap_or(usize::MAX) - self.reserved;
+        self.crc = crc32c::crc32c_combine(crc32c::crc32c(octets), self.crc, behind);
+        self.reserved = 0;
+        Ok(())
+    }
+
     /// Syncs it. It stays only if a row for the key it was made for follows.
     pub fn finish(mut self) -> Result<NewBody, StoreError> {
+        if self.reserved > 0 {
+            let error = std::io::Error::other("the room at its start is not filled");
+            return Err(StoreError::io("finishing a body file")(error));
+        }
         self.file.sync().map_err(StoreError::io("syncing a body file"))?;
         self.finished = true;
         Ok(NewBody::File { len: self.len, crc: self.crc })
@@ -112,6 +147,23 @@ mod tests {
         assert_eq!(disk.list("bodies").expect("lists"), ["bodies/6d31"]);
         drop(file);
         assert!(disk.list("bodies").expect("lists").is_empty());
+    }
+
+    #[test]
+    fn room_at_the_start_is_filled_last() {
+        let disk = Arc::new(LossyDisk::new());
+        let mut file = BodyFile::create(disk.clone(), b"m1").expect("made");
+        file.reserve(5).expect("reserved");
+        file.write(b"be").expect("written");
+        file.write(b"hind").expect("written");
+        assert!(file.fill(b"four").is_err(), "not the room that was kept");
+        file.fill(b"first").expect("filled");
+        let NewBody::File { len, crc } = file.finish().expect("finished") else { panic!("is a file") };
+        let mut read = [0; 11];
+        open(&*disk, b"m1")
+            .and_then(|file| file.read_at(&mut read, 0).map_err(StoreError::io("r")))
+            .expect("reads");
+        assert_eq!((&read, len, crc), (b"firstbehind", 11, crc32c::crc32c(b"firstbehind")));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Owns the count of labelled tokens. Promises that a token is given back on whatever way its holder
 //! ends, a panic included, and that who waits for the last one is told. Never ends anybody's work.
 
+mod cpu;
 mod live;
 mod permits;
 
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+pub use cpu::Cpu;
 pub use live::Live;
 pub use permits::{Permit, Permits};
 

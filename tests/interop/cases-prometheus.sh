@@ -57,12 +57,7 @@ prometheus_dashboards() {
   free_port pf_port
   free_port sender_port
   free_port DELIVERY_PORT
-  nsd_start "$dns_port" interop.test <<'ZONE'
-$ORIGIN interop.test.
-$TTL 2
-@      SOA ns postmaster 1 60 60 60 2
-@      NS  ns
-ns     A   127.0.0.1
+  { dkim_keys && cat <<'ZONE'; } >"$CASE_DIR/zone"
 plain  MX  10 mx.big
 *.many MX  10 mx.big
 mx.big A   127.0.0.22
@@ -70,6 +65,7 @@ soft   A   127.0.0.23
 slow   A   127.0.0.24
 dead   A   127.0.0.21
 ZONE
+  nsd_start "$dns_port" interop.test <"$CASE_DIR/zone"
   sink_start sink "127.0.0.22:$DELIVERY_PORT"
   sink_start soft "127.0.0.23:$DELIVERY_PORT" -r RCPT
   sink_start slow "127.0.0.24:$DELIVERY_PORT" -w 2
@@ -87,6 +83,8 @@ name = \"letters\"
 class = \"bulk\"
 networks = [\"127.0.0.3/32\"]
 sender_domains = [\"sender.test\"]
+[dkim]
+check_interval = \"1s\"
 [dns]
 servers = [\"127.0.0.1:$dns_port\"]
 [[provider]]
@@ -100,6 +98,7 @@ retry = [\"5s\"]
 idle_timeout = \"1s\"
 $(route sender.test "$sender_port")
 $(route pf.test "$pf_port")"
+  "$BIN_DIR/barid" dkim import interop.test rsa "$CASE_DIR/rsa.pem" --config "$CASE_DIR/barid.toml" >/dev/null
   prometheus_start
   prom load "$BARID_PORT" "$LOAD_S"
   prom panels "$PROMETHEUS_AT" "127.0.0.1:$ADMIN_PORT" "$LOAD_S" "$HERE"/../../dashboards/*.json

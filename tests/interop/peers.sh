@@ -9,6 +9,7 @@ readonly PEERS=(
   node=nodejs
   npm=npm
   nsd=nsd
+  opendkim=opendkim
   openssl=openssl
   postfix=postfix
   postgrey=postgrey
@@ -17,8 +18,9 @@ readonly PEERS=(
   smtp-source=postfix
   swaks=swaks
 )
-# of swaks for TLS, and of Exim and OpenSMTPD, which are not installed themselves
-readonly LIBRARIES=(libnet-ssleay-perl libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0)
+# of swaks for TLS, Python's for DKIM, and of Exim and OpenSMTPD, which are not installed themselves
+readonly LIBRARIES=(libnet-ssleay-perl libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0
+  python3-dkim python3-nacl)
 # what smtp-sink, Postfix's mailboxes and postgrey run as
 readonly PEER_USER=nobody
 

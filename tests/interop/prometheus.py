@@ -1,7 +1,7 @@
 """A load that keeps every line of the dashboards moving, and the look at what a Prometheus made of it.
 
-  load PORT SECONDS        three clients hand over mail that is delivered, with and without TLS, at once and slowly,
-                           deferred, bounced, refused, or waits
+  load PORT SECONDS        three clients hand over mail, signed or not, that is delivered, with and without TLS, at once
+                           and slowly, deferred, bounced, refused, or waits
   ready PROMETHEUS         succeeds when a scrape of Barid has succeeded
   rules PROMETHEUS         checks that every alert could be evaluated
   panels PROMETHEUS INSTANCE SECONDS FILE...
@@ -35,13 +35,15 @@ RECIPIENTS = [
     # a domain of its own each time, so that the DNS is asked
     "someone@d{}.many.interop.test",
 ]
-MESSAGE = b"Subject: interop load\r\n\r\nHello.\r\n"
+# by turns from an author whose mail is signed, and from another
+AUTHORS = ["author@interop.test", "author@elsewhere.test"]
+MESSAGE = "From: {}\r\nSubject: interop load\r\n\r\nHello.\r\n"
 PAUSE_S = 0.05
 
 # what counts faults, limits, sizes set aside, or what is over between two scrapes: it need not move
 STEADY = re.compile(
     r"""barid_(store_fail\w+|panics_total|actor_restarts_total|log_lines_dropped_total|held_messages|resolver_doubted
-    |clock_jumped|breakers_open|build_info|\w+_limit|disk_\w+|store_(?:log|index)_bytes|route_look_ups_open)|process_(start_time_seconds|max_fds|threads)""",
+    |clock_jumped|breakers_open|dkim_keys\w*|build_info|\w+_limit|disk_\w+|store_(?:log|index)_bytes|route_look_ups_open)|process_(start_time_seconds|max_fds|threads)""",
     re.VERBOSE,
 )
 
@@ -59,7 +61,7 @@ def hand_over(port, source, until, context, faults):
             with smtplib.SMTP("127.0.0.1", port, timeout=30, source_address=(source, 0)) as smtp:
                 if number % 2:
                     smtp.starttls(context=context)
-                smtp.sendmail("sender@sender.test", [to.format(number)], MESSAGE)
+                smtp.sendmail("sender@sender.test", [to.format(number)], MESSAGE.format(AUTHORS[number % 2]).encode())
                 if number % 10 == 0:
                     code, _ = smtp.mail("sender@foreign.test")
                     check("a foreign sender was taken", code == 550)

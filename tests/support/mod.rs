@@ -48,6 +48,11 @@ pub struct World {
 impl World {
     /// Domains `*.test` with their behaviours; `mx.NAME` is their host.
     pub async fn build(behaviours: &[(&str, Behaviour)]) -> Self {
+        Self::build_with(behaviours, &[]).await
+    }
+
+    /// The same, and TXT records.
+    pub async fn build_with(behaviours: &[(&str, Behaviour)], texts: &[(&str, &str)]) -> Self {
         let mut zone =
             Zone::new().mx("sender.test", 10, "mx.sender.test").a("mx.sender.test", Ipv4Addr::LOCALHOST);
         let mut by_domain = HashMap::new();
@@ -55,6 +60,9 @@ impl World {
             let host = format!("mx.{name}");
             zone = zone.mx(name, 10, &host).a(&host, Ipv4Addr::LOCALHOST);
             by_domain.insert(Domain::parse(name).expect("a domain"), behaviour.clone());
+        }
+        for (name, text) in texts {
+            zone = zone.txt(name, text);
         }
         let dns = DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(zone)).await.expect("a DNS");
         let dns_address = dns.local_addr();

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dkim;
 mod domain;
 mod pages;
 mod queue;
@@ -54,6 +55,13 @@ enum Command {
     Domain {
         #[command(subcommand)]
         command: domain::DomainCommand,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Makes, shows and replaces the keys that sign mail (DKIM).
+    Dkim {
+        #[command(subcommand)]
+        command: dkim::DkimCommand,
         #[command(flatten)]
         remote: Remote,
     },
@@ -201,6 +209,7 @@ pub fn run() -> ExitCode {
         }
         Command::Queue { command, remote } => queue::run(command, &remote),
         Command::Domain { command, remote } => domain::run(command, &remote),
+        Command::Dkim { command, remote } => dkim::run(command, &remote),
         Command::Trace { options, remote } => domain::trace(options, &remote),
         Command::Stats { limit, remote } => domain::stats(limit, &remote),
         Command::Reload(remote) => reload::run(&remote),

@@ -24,6 +24,7 @@ mod value;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -61,6 +62,7 @@ pub(super) struct Config {
     pub(super) connections: ConnectionLimits,
     pub(super) patience: Patience,
     pub(super) tls: TlsFiles,
+    pub(super) dkim: Dkim,
     pub(super) dns: DnsSettings,
     pub(super) outbound: outbound::Settings,
     pub(super) store: store::Settings,
@@ -89,6 +91,17 @@ pub(super) struct TlsFiles {
     pub(super) extra_ca: Vec<PathBuf>,
     /// Whether remote servers are spoken to over TLS where they offer it.
     pub(super) is_used: bool,
+}
+
+/// Which mail is signed, and how keys are looked after.
+#[derive(Clone, Debug)]
+pub(super) struct Dkim {
+    /// Whose keys sign for authors whose domain has none.
+    pub(super) fallback: Option<Domain>,
+    /// Whether mail is refused that no key signs.
+    pub(super) is_required: bool,
+    /// How often the DNS is asked for the keys' records.
+    pub(super) check_interval: Duration,
 }
 
 impl Config {

@@ -42,6 +42,7 @@ section! {
         ));
         limits: LimitsSection;
         tls: TlsSection;
+        dkim: DkimSection;
         dns: DnsSection;
         delivery: DeliverySection;
         route: Vec<RouteSection>;
@@ -165,6 +166,20 @@ section! {
         chain: PathBuf => Live, example("\"/etc/barid/fullchain.pem\"");
         /// Its private key, in PEM. Nobody but the relay may read it.
         key: PathBuf => Live, example("\"/etc/barid/key.pem\"");
+    }
+}
+
+section! {
+    /// Signatures. Keys are made by `barid dkim generate`; mail is signed by those of the domain in From, or of the
+    /// nearest one above it that has any.
+    DkimSection {
+        /// The domain whose keys sign mail of authors whose domain has none; such mail is not signed where this is
+        /// not set.
+        fallback_domain: Option<Domain> = None => Live, example("\"example.org\"");
+        /// Whether mail for which there is no key is refused.
+        required: bool = false => Live;
+        /// How often it is looked whether the DNS shows the keys' records.
+        check_interval: Span = Span::minutes(60) => Live;
     }
 }
 

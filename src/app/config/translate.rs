@@ -9,7 +9,7 @@ use super::schema::{
     LineEndings, ListenerSection, ListenerTls, ProviderSection, Role, RouteSection, StoreSection,
 };
 use super::units::Rate;
-use super::{Config, RelayListener, TlsFiles};
+use super::{Config, Dkim, RelayListener, TlsFiles};
 use crate::accounts::{Allowance, Client, Clients};
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::net::DnsSettings;
@@ -46,6 +46,11 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             certificates: file.tls.certificates.iter().map(pair).collect(),
             extra_ca: file.tls.extra_ca.iter().map(|file| file.0.clone()).collect(),
             is_used: delivery.tls == DeliveryTls::Opportunistic,
+        },
+        dkim: Dkim {
+            fallback: file.dkim.fallback_domain.clone(),
+            is_required: file.dkim.required,
+            check_interval: file.dkim.check_interval.0,
         },
         dns: DnsSettings { servers: file.dns.servers.clone(), ..DnsSettings::default() },
         outbound: outbound::Settings {

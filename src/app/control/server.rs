@@ -27,6 +27,7 @@ use super::record::{Operator, RecordBook};
 use super::wire::Line;
 use super::{SOCKET, domains, export, import, queue, stats, trace};
 use crate::app::reload::Reloader;
+use crate::authentication::Keeper;
 use crate::outbound::{Deps, Outbound};
 
 /// Pieces of an answer that wait for a slow reader.
@@ -44,6 +45,8 @@ pub(in crate::app) struct Control {
     pub(in crate::app) manager: Addr<Outbound>,
     /// All metrics.
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
+    /// Whoever looks after the keys that sign.
+    pub(in crate::app) keeper: Arc<Keeper>,
     /// Whoever reads the configuration again.
     pub(in crate::app) reloader: Arc<Reloader>,
     /// Whoever holds it takes an export in.
@@ -186,6 +189,10 @@ async fn change(
         "queue/rm" => act(queue::Act::Remove).await,
         "queue/bounce" => act(queue::Act::Bounce).await,
         "reload" => serde_json::to_value(control.reloader.reload().await).map_err(|error| error.to_string()),
+        "dkim/wake" => {
+            control.keeper.wake();
+            Ok(Value::Null)
+        }
         "domain/suspend" => domains::suspend(control, parse(request)?).await,
         "domain/resume" => domains::resume(control, parse(request)?).await,
         _ => Err(format!("no command `{command}`: `barid --version` here and there may differ")),

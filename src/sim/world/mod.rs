@@ -287,7 +287,11 @@ impl World {
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader()).ok()?));
         let settings = self.settings.clone();
         let hostname = settings.hostname.clone();
-        let gate_settings = GateSettings { hostname: hostname.clone(), expire_after: settings.expire_after };
+        let gate_settings = GateSettings {
+            hostname: hostname.clone(),
+            expire_after: settings.expire_after,
+            refuses_unsigned: false,
+        };
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings);
         let network = Network::new(
             vec![Temper::GOOD; HOSTS],

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::mail::Domain;
-use crate::net::{DnsError, Lookup, Mx, Resolver};
+use crate::net::{DnsError, Lookup, Mx, Resolver, Txt};
 
 /// How the DNS answers for a domain now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,10 @@ impl Resolver for Names {
             let number = number.and_then(|number| number.parse().ok()).ok_or(DnsError::NoSuchName)?;
             Ok(vec![host_address(number)])
         })
+    }
+
+    fn txt<'a>(&'a self, _: &'a Domain) -> Lookup<'a, Txt> {
+        Box::pin(std::future::ready(Err(DnsError::NoRecords)))
     }
 
     fn uncached(&self) -> &dyn Resolver {

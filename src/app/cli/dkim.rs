@@ -1,0 +1,413 @@
+//! `barid dkim`: keys that sign.
+//!
+//! The commands change the ring in the data directory themselves, so that keys can be made before the first
+//! start; a relay that runs is told to look at once.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::remote::{Remote, block_on, distance, text};
+use crate::app::config::Config;
+use crate::app::control::call::{self, CallError};
+use crate::app::control::{SOCKET, iso};
+use crate::app::parts::kept_after_retiring;
+use crate::authentication::{
+    Algorithm, Entry, Key, KeyRing, MadeKey, Seen, Selector, Stage, Verdict, View, look_up, sign_and_verify,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::mail::Domain;
+use crate::net::HickoryResolver;
+
+/// Makes, shows and replaces the keys that sign mail.
+#[derive(Subcommand)]
+pub(super) enum DkimCommand {
+    /// Makes the first keys of a domain, and prints the records to be put into its DNS.
+    #[command(after_help = "\
+Examples:
+  barid dkim generate example.org
+  barid dkim generate example.org --algorithm rsa --selector mail2026
+
+A key signs once the DNS shows its record, and everybody can see that; `barid dkim list` tells how far it is.")]
+    Generate {
+        /// The domain in From.
+        domain: String,
+        #[command(flatten)]
+        which: Which,
+        /// Its name; else it is made of the day and the algorithm.
+        #[arg(long)]
+        selector: Option<String>,
+    },
+    /// Takes a key that was in use elsewhere (PEM), under the selector that the DNS has it by. It signs as soon as
+    /// its record is seen there.
+    #[command(after_help = "Example:\n  barid dkim import example.org mail /etc/opendkim/keys/mail.private")]
+    Import {
+        /// The domain in From.
+        domain: String,
+        /// Its name in the DNS.
+        selector: String,
+        /// The private key.
+        file: PathBuf,
+    },
+    /// Lists the keys, and how far each has come.
+    #[command(after_help = "\
+Examples:
+  barid dkim list
+  barid dkim list example.org --json
+
+published: the DNS does not show it yet; waiting: not everybody can see it yet; active: it signs; retiring: its
+record has to stay for mail that is under way; removed: its record may go.")]
+    List {
+        /// Of this domain alone.
+        domain: Option<String>,
+    },
+    /// Prints the records of a domain's keys, as lines of a zone file.
+    #[command(after_help = "Example:\n  barid dkim show example.org >> zones/example.org")]
+    Show {
+        /// The domain.
+        domain: String,
+    },
+    /// Makes a domain's next keys: each takes its predecessor's place when the DNS shows it.
+    #[command(after_help = "Example:\n  barid dkim rotate example.org")]
+    Rotate {
+        /// The domain.
+        domain: String,
+    },
+    /// Takes a key out of service.
+    #[command(after_help = "Example:\n  barid dkim retire example.org 20260101-rsa")]
+    Retire {
+        /// The domain.
+        domain: String,
+        /// The key's selector.
+        selector: String,
+        /// Also the last one that signs: mail of this domain leaves unsigned then.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Signs with each key of a domain and verifies that by what the DNS shows now.
+    #[command(
+        after_help = "Example:\n  barid dkim test example.org\n\nIt exits with 1 where an active key fails."
+    )]
+    Test {
+        /// The domain.
+        domain: String,
+    },
+}
+
+/// Which keys are made.
+#[derive(Args)]
+pub(super) struct Which {
+    /// The kind of key: one of each is what most receivers make the most of.
+    #[arg(long, value_enum, default_value_t)]
+    algorithm: AlgorithmOption,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum AlgorithmOption {
+    /// RSA with 2048 bits, which everybody understands.
+    Rsa,
+    /// Ed25519: short and fast, and not understood by everybody.
+    Ed25519,
+    /// One of each.
+    #[default]
+    Both,
+}
+
+impl AlgorithmOption {
+    fn all(self) -> &'static [Algorithm] {
+        match self {
+            AlgorithmOption::Rsa => &[Algorithm::Rsa],
+            AlgorithmOption::Ed25519 => &[Algorithm::Ed25519],
+            AlgorithmOption::Both => &Algorithm::ALL,
+        }
+    }
+}
+
+/// Where the keys are, and what goes for them.
+struct Ring<'a> {
+    ring: KeyRing,
+    config: Config,
+    remote: &'a Remote,
+    now: Timestamp,
+}
+
+pub(super) fn run(command: DkimCommand, remote: &Remote) -> anyhow::Result<()> {
+    let config = Config::load(&remote.config)?;
+    if !config.data_dir.is_dir() {
+        fs::create_dir_all(&config.data_dir)
+            .with_context(|| format!("making the data directory {}", config.data_dir.display()))?;
+    }
+    let ring = Ring { ring: KeyRing::of(&config.data_dir), config, remote, now: Clock::System.now() };
+    match command {
+        DkimCommand::Generate { domain, which, selector } => {
+            ring.generate(&parsed(&domain)?, which.algorithm.all(), selector.as_deref())
+        }
+        DkimCommand::Import { domain, selector, file } => ring.import(&parsed(&domain)?, &selector, &file),
+        DkimCommand::List { domain } => ring.list(domain.as_deref().map(parsed).transpose()?.as_ref()),
+        DkimCommand::Show { domain } => ring.show(&parsed(&domain)?),
+        DkimCommand::Rotate { domain } => ring.rotate(&parsed(&domain)?),
+        DkimCommand::Retire { domain, selector, force } => ring.retire(&parsed(&domain)?, &selector, force),
+        DkimCommand::Test { domain } => ring.test(&parsed(&domain)?),
+    }
+}
+
+fn parsed(domain: &str) -> anyhow::Result<Domain> {
+    Domain::parse(domain).with_context(|| format!("{domain:?} is no domain"))
+}
+
+impl Ring<'_> {
+    /// The keys of a domain.
+    fn of(&self, domain: &Domain) -> anyhow::Result<Vec<Entry>> {
+        let all = self.ring.read()?;
+        Ok(all.into_iter().filter(|entry| entry.domain == *domain).collect())
+    }
+
+    fn generate(
+        &self,
+        domain: &Domain,
+        algorithms: &[Algorithm],
+        selector: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let selector = selector.map(Selector::parse).transpose()?;
+        if selector.is_some() && algorithms.len() > 1 {
+            bail!("a selector names one key: say which with --algorithm rsa or --algorithm ed25519");
+        }
+        let there = self.of(domain)?;
+        let lives = |entry: &&Entry| {
+            algorithms.contains(&entry.algorithm)
+                && !matches!(entry.stage, Stage::Retiring { .. } | Stage::Removed)
+        };
+        if let Some(entry) = there.iter().find(lives) {
+            let (kind, name) = (entry.algorithm, &entry.selector);
+            bail!(
+                "{domain} has an {kind} key already, {name}: `barid dkim rotate {domain}` makes its successor"
+            );
+        }
+        self.make(domain, algorithms, selector.as_ref())
+    }
+
+    fn rotate(&self, domain: &Domain) -> anyhow::Result<()> {
+        let there = self.of(domain)?;
+        if let Some(coming) =
+            there.iter().find(|entry| matches!(entry.stage, Stage::Published | Stage::Waiting { .. }))
+        {
+            let (name, stage) = (&coming.selector, coming.stage.as_str());
+            bail!(
+                "{domain} has a key on its way already: {name} is {stage}; \
+                `barid dkim show {domain}` prints its record, `barid dkim retire {domain} {name}` drops it"
+            );
+        }
+        let signs = |algorithm: &Algorithm| {
+            let is_it =
+                |entry: &Entry| entry.algorithm == *algorithm && matches!(entry.stage, Stage::Active { .. });
+            there.iter().any(is_it)
+        };
+        let algorithms: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(signs).collect();
+        if algorithms.is_empty() {
+            bail!("{domain} has no key that signs: `barid dkim generate {domain}` makes its first");
+        }
+        self.make(domain, &algorithms, None)
+    }
+
+    /// Makes keys, and tells what is to be done with them.
+    fn make(
+        &self,
+        domain: &Domain,
+        algorithms: &[Algorithm],
+        selector: Option<&Selector>,
+    ) -> anyhow::Result<()> {
+        let mut made = Vec::new();
+        for algorithm in algorithms {
+            let key = MadeKey::generate(*algorithm)?;
+            made.push(self.ring.add(domain, selector.cloned(), &key, self.now)?);
+        }
+        self.wake("generate", domain);
+        for entry in &made {
+            self.remote.print(&self.told(entry)?, &mut |told| text(told, "zone_line").to_owned())?;
+        }
+        if !self.remote.json {
+            eprintln!(
+                "barid: put {} into the DNS; the relay signs with {} once everybody can see that",
+                if made.len() == 1 { "this record" } else { "these records" },
+                if made.len() == 1 { "its key" } else { "their keys" },
+            );
+        }
+        Ok(())
+    }
+
+    fn import(&self, domain: &Domain, selector: &str, file: &Path) -> anyhow::Result<()> {
+        let selector = Selector::parse(selector)?;
+        let pem = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let key = MadeKey::read(&pem).with_context(|| file.display().to_string())?;
+        let entry = self.ring.take_over(domain, selector, &key, self.now)?;
+        self.wake("import", domain);
+        Ok(self.remote.print(&self.told(&entry)?, &mut |told| text(told, "zone_line").to_owned())?)
+    }
+
+    fn list(&self, domain: Option<&Domain>) -> anyhow::Result<()> {
+        self.remote.heading("stage      since  DNS      kind     selector             domain")?;
+        for entry in self.ring.read()? {
+            if domain.is_some_and(|domain| *domain != entry.domain) {
+                continue;
+            }
+            let mut row = |told: &Value| {
+                format!(
+                    "{:<9} {:>6}  {:<7}  {:<7}  {:<19}  {}",
+                    text(told, "stage"),
+                    distance(told, "at"),
+                    text(told, "dns"),
+                    text(told, "algorithm"),
+                    text(told, "selector"),
+                    text(told, "domain"),
+                )
+            };
+            self.remote.print(&summary(&entry), &mut row)?;
+        }
+        Ok(())
+    }
+
+    fn show(&self, domain: &Domain) -> anyhow::Result<()> {
+        let kept: Vec<Entry> =
+            self.of(domain)?.into_iter().filter(|entry| entry.stage != Stage::Removed).collect();
+        if kept.is_empty() {
+            bail!("{domain} has no keys: `barid dkim generate {domain}` makes its first");
+        }
+        for entry in &kept {
+            self.remote.print(&self.told(entry)?, &mut |told| text(told, "zone_line").to_owned())?;
+        }
+        Ok(())
+    }
+
+    fn retire(&self, domain: &Domain, selector: &str, force: bool) -> anyhow::Result<()> {
+        let selector = Selector::parse(selector)?;
+        let is_active = |entry: &&Entry| matches!(entry.stage, Stage::Active { .. });
+        let there = self.of(domain)?;
+        let others = there.iter().filter(is_active).filter(|entry| entry.selector != selector).count();
+        let signs = there.iter().filter(is_active).any(|entry| entry.selector == selector);
+        if signs && others == 0 && !force {
+            bail!(
+                "{selector} is the last key that signs for {domain}: its mail would leave unsigned (--force)"
+            );
+        }
+        let keep = kept_after_retiring(&self.config);
+        let entry = self.ring.retire(domain, &selector, (self.now, keep))?;
+        self.wake("retire", domain);
+        let mut told = |told: &Value| match entry.stage {
+            Stage::Removed => format!("{selector} is gone; its record may go"),
+            _ => format!("{selector} signs no more; its record has to stay until {}", text(told, "at")),
+        };
+        Ok(self.remote.print(&summary(&entry), &mut told)?)
+    }
+
+    fn test(&self, domain: &Domain) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let resolver = HickoryResolver::new(&self.config.dns).context("setting up the resolver")?;
+        let kept: Vec<Entry> =
+            self.of(domain)?.into_iter().filter(|entry| entry.stage != Stage::Removed).collect();
+        if kept.is_empty() {
+            bail!("{domain} has no keys: `barid dkim generate {domain}` makes its first");
+        }
+        let mut failed = 0;
+        for entry in &kept {
+            let key = self.ring.key(entry)?;
+            let (view, verdict) = runtime.block_on(async {
+                let view = look_up(&key, &resolver).await;
+                (view, sign_and_verify(key, &resolver, self.now).await)
+            });
+            failed += usize::from(verdict != Verdict::Pass && matches!(entry.stage, Stage::Active { .. }));
+            let mut told = summary(entry);
+            told["dns"] = json!(view_name(view));
+            (told["verdict"], told["why"]) = match verdict {
+                Verdict::Pass => (json!("pass"), Value::Null),
+                Verdict::Fail(why) => (json!("fail"), json!(why)),
+                Verdict::Unsure(why) => (json!("unsure"), json!(why)),
+            };
+            let mut row = |told: &Value| {
+                let why = told["why"].as_str().map_or(String::new(), |why| format!(": {why}"));
+                format!(
+                    "{} ({}, {}): the DNS shows {}; a signature {}{why}",
+                    text(told, "selector"),
+                    text(told, "algorithm"),
+                    text(told, "stage"),
+                    match view {
+                        View::Seen(Seen::Right, _) => "its record",
+                        View::Seen(Seen::Missing, _) => "no record",
+                        View::Seen(Seen::Other, _) => "another record",
+                        View::Unknown => "nothing: it does not answer",
+                    },
+                    match told["verdict"].as_str() {
+                        Some("pass") => "by it passes",
+                        Some("fail") => "by it fails",
+                        _ => "by it cannot be judged",
+                    },
+                )
+            };
+            self.remote.print(&told, &mut row)?;
+        }
+        if failed > 0 {
+            bail!("{failed} of the keys that sign for {domain} fail");
+        }
+        Ok(())
+    }
+
+    /// Everything there is to tell of a key.
+    fn told(&self, entry: &Entry) -> anyhow::Result<Value> {
+        let key: Key = self.ring.key(entry)?;
+        let mut told = summary(entry);
+        told["name"] = json!(format!("{}._domainkey.{}", entry.selector, entry.domain));
+        (told["record"], told["zone_line"]) = (json!(key.record()), json!(key.zone_line()));
+        Ok(told)
+    }
+
+    /// Has a relay that runs look at once; without one there is nobody to tell.
+    fn wake(&self, act: &str, domain: &Domain) {
+        let socket = self.remote.socket.clone().unwrap_or_else(|| self.config.data_dir.join(SOCKET));
+        let request = json!({ "act": act, "domain": domain.as_str() });
+        match block_on(call::ask(&socket, "dkim/wake", &request, &mut |_| Ok(()))) {
+            Ok(Ok(_) | Err(CallError::NoServer(..))) => {}
+            Ok(Err(error)) => tell_not_woken(&error.to_string()),
+            Err(error) => tell_not_woken(&error.to_string()),
+        }
+    }
+}
+
+fn tell_not_woken(why: &str) {
+    // it looks by itself before long
+    let _ = writeln!(std::io::stderr(), "barid: the relay that runs was not told: {why}");
+}
+
+fn view_name(view: View) -> &'static str {
+    match view {
+        View::Seen(seen, _) => seen_name(seen),
+        View::Unknown => "unknown",
+    }
+}
+
+fn seen_name(seen: Seen) -> &'static str {
+    match seen {
+        Seen::Right => "right",
+        Seen::Missing => "missing",
+        Seen::Other => "other",
+    }
+}
+
+/// A key as it is listed; `at` is when its stage ends, or began.
+fn summary(entry: &Entry) -> Value {
+    let at = match entry.stage {
+        Stage::Waiting { until: at } | Stage::Active { since: at } | Stage::Retiring { until: at } => at,
+        Stage::Published | Stage::Removed => entry.made.as_millis(),
+    };
+    json!({
+        "domain": entry.domain.as_str(),
+        "selector": entry.selector.as_str(),
+        "algorithm": entry.algorithm,
+        "stage": entry.stage.as_str(),
+        "at": iso(Timestamp::from_millis(at)),
+        "made": iso(entry.made),
+        "dns": entry.seen.map_or("unknown", seen_name),
+    })
+}

@@ -1,0 +1,263 @@
+//! The life of a key: *published, waiting, active, retiring, removed*. It goes on only as the DNS shows it.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ring::Entry;
+use crate::clock::Timestamp;
+
+/// Who asked before the record was there may believe for so long that there is none, whatever its TTL.
+const WAIT_LEAST: Duration = Duration::from_secs(5 * 60);
+/// No resolver keeps anything for longer, whatever its TTL.
+const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// What the DNS shows of a key, as far as that is certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// Its record.
+    Right,
+    /// No record of a key.
+    Missing,
+    /// That of another key, one that was revoked, or several.
+    Other,
+}
+
+/// What a look into the DNS showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Something certain; how long others may keep what they saw.
+    Seen(Seen, Duration),
+    /// Nothing: there was no answer.
+    Unknown,
+}
+
+/// How far a key has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "stage")]
+pub enum Stage {
+    /// Its record is to be put into the DNS, which does not show it yet.
+    Published,
+    /// The DNS shows it, but some may not see that before `until`.
+    Waiting {
+        /// Milliseconds since 1970.
+        until: u64,
+    },
+    /// It signs.
+    Active {
+        /// Milliseconds since 1970.
+        since: u64,
+    },
+    /// It signs no more, but mail that it signed may still be on its way: its record stays.
+    Retiring {
+        /// Milliseconds since 1970.
+        until: u64,
+    },
+    /// The private key is gone; the record may go.
+    Removed,
+}
+
+impl Stage {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Published => "published",
+            Stage::Waiting { .. } => "waiting",
+            Stage::Active { .. } => "active",
+            Stage::Retiring { .. } => "retiring",
+            Stage::Removed => "removed",
+        }
+    }
+
+    /// All names, in the order in which keys go through them.
+    pub const NAMES: [&'static str; 5] = ["published", "waiting", "active", "retiring", "removed"];
+
+    /// What comes next, after a look.
+    fn after(self, view: View, now: Timestamp) -> Self {
+        let is_over = |until: u64| now.as_millis() >= until;
+        match (self, view) {
+            (Stage::Published, View::Seen(Seen::Right, ttl)) => {
+                Stage::Waiting { until: now.after(ttl.clamp(WAIT_LEAST, WAIT_MOST)).as_millis() }
+            }
+            (Stage::Waiting { .. }, View::Seen(Seen::Missing | Seen::Other, _)) => Stage::Published,
+            (Stage::Waiting { until }, View::Seen(Seen::Right, _)) if is_over(until) => {
+                Stage::Active { since: now.as_millis() }
+            }
+            (Stage::Retiring { until }, _) if is_over(until) => Stage::Removed,
+            _ => self,
+        }
+    }
+}
+
+/// Takes a look into account. Mail that was signed is under way for `keep` at most.
+pub(super) fn advance(entry: &mut Entry, view: View, now: Timestamp) {
+    if let View::Seen(seen, _) = view {
+        (entry.seen, entry.looked) = (Some(seen), Some(now.as_millis()));
+    }
+    entry.stage = entry.stage.after(view, now);
+}
+
+/// Of the active keys of a domain and algorithm only the newest stays; one that has to stand in for it stays longer.
+pub(super) fn supersede(entries: &mut [Entry], now: Timestamp, keep: Duration) {
+    let until = now.after(keep).as_millis();
+    for at in 0..entries.len() {
+        let entry = &entries[at];
+        let Stage::Active { since } = entry.stage else { continue };
+        let is_newer = |other: &Entry| {
+            matches!(other.stage, Stage::Active { since: other } if other > since) && entry.is_like(other)
+        };
+        if entries.iter().any(is_newer) {
+            entries[at].stage = Stage::Retiring { until };
+        }
+    }
+    let standing_in: Vec<usize> = signing(entries)
+        .into_iter()
+        .filter(|at| matches!(entries[*at].stage, Stage::Retiring { .. }))
+        .collect();
+    for at in standing_in {
+        entries[at].stage = Stage::Retiring { until };
+    }
+}
+
+/// Takes a key out of service, whatever becomes of mail that is to be signed.
+pub(super) fn retire(entry: &mut Entry, now: Timestamp, keep: Duration) {
+    entry.stage = match entry.stage {
+        Stage::Published | Stage::Waiting { .. } => Stage::Removed,
+        Stage::Active { .. } => Stage::Retiring { until: now.after(keep).as_millis() },
+        later => later,
+    };
+}
+
+/// Which of the keys sign now: of each domain and algorithm the active one; where the DNS has lost that, the last
+/// before it which the DNS still shows; where there is none, the active one all the same, since mail that should be
+/// signed never leaves without.
+pub(super) fn signing(entries: &[Entry]) -> Vec<usize> {
+    let rank = |entry: &Entry| match (entry.stage, entry.seen) {
+        (Stage::Active { since }, None | Some(Seen::Right)) => Some((2, since)),
+        (Stage::Retiring { until }, Some(Seen::Right)) => Some((1, until)),
+        (Stage::Active { since }, _) => Some((0, since)),
+        _ => None,
+    };
+    let has_active = |entry: &Entry| {
+        entries.iter().any(|other| matches!(other.stage, Stage::Active { .. }) && other.is_like(entry))
+    };
+    let mut chosen: Vec<usize> = Vec::new();
+    let mut ranked: Vec<(usize, (u8, u64))> =
+        entries.iter().enumerate().filter_map(|(at, entry)| Some((at, rank(entry)?))).collect();
+    ranked.sort_by_key(|(at, rank)| (Reverse(*rank), *at));
+    for (at, _) in ranked {
+        let is_taken = chosen.iter().any(|other| entries[*other].is_like(&entries[at]));
+        if !is_taken && has_active(&entries[at]) {
+            chosen.push(at);
+        }
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Algorithm;
+    use super::super::selector::Selector;
+    use super::*;
+    use crate::mail::Domain;
+
+    const TTL: Duration = Duration::from_secs(3600);
+    const RIGHT: View = View::Seen(Seen::Right, TTL);
+    const MISSING: View = View::Seen(Seen::Missing, TTL);
+    const KEEP: Duration = Duration::from_secs(12 * 86_400);
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_000 + seconds * 1000)
+    }
+
+    fn entry(selector: &str, algorithm: Algorithm) -> Entry {
+        let (domain, selector) = (Domain::parse("a.example"), Selector::parse(selector));
+        Entry::new(domain.expect("a domain"), selector.expect("a selector"), algorithm, at(0))
+    }
+
+    #[test]
+    fn a_key_signs_only_when_everybody_can_see_it() {
+        let mut key = entry("s", Algorithm::Rsa);
+        let mut look = |view, seconds| {
+            advance(&mut key, view, at(seconds));
+            (key.stage.as_str(), !signing(std::slice::from_ref(&key)).is_empty())
+        };
+        for (view, seconds, want) in [
+            (MISSING, 0, ("published", false)),
+            (View::Unknown, 10, ("published", false)),
+            (RIGHT, 20, ("waiting", false)),
+            // lost again, and another in its place
+            (MISSING, 30, ("published", false)),
+            (RIGHT, 40, ("waiting", false)),
+            (View::Seen(Seen::Other, TTL), 50, ("published", false)),
+            (RIGHT, 60, ("waiting", false)),
+            (RIGHT, 60 + 3599, ("waiting", false)),
+            (View::Unknown, 60 + 3600, ("waiting", false)),
+            (RIGHT, 60 + 3601, ("active", true)),
+            (MISSING, 60 + 3700, ("active", true)),
+        ] {
+            assert_eq!(look(view, seconds), want, "{view:?} at {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_ttl_is_believed_within_reason() {
+        for (ttl, want) in [(0, 300), (299, 300), (7200, 7200), (604_800, 86_400)] {
+            let stage = Stage::Published.after(View::Seen(Seen::Right, Duration::from_secs(ttl)), at(0));
+            assert_eq!(stage, Stage::Waiting { until: at(want).as_millis() }, "{ttl}");
+        }
+    }
+
+    #[test]
+    fn the_old_key_stays_as_long_as_its_mail_may_be_under_way() {
+        let mut keys =
+            [entry("old", Algorithm::Rsa), entry("new", Algorithm::Rsa), entry("e", Algorithm::Ed25519)];
+        keys[0].stage = Stage::Active { since: at(0).as_millis() };
+        keys[2].stage = Stage::Active { since: at(0).as_millis() };
+        supersede(&mut keys, at(10), KEEP);
+        assert_eq!(signing(&keys), [0, 2]);
+        keys[1].stage = Stage::Active { since: at(10).as_millis() };
+        supersede(&mut keys, at(10), KEEP);
+        assert_eq!(keys[0].stage, Stage::Retiring { until: at(10 + KEEP.as_secs()).as_millis() });
+        assert_eq!(signing(&keys), [1, 2]);
+        advance(&mut keys[0], MISSING, at(9 + KEEP.as_secs()));
+        assert_eq!(keys[0].stage.as_str(), "retiring");
+        advance(&mut keys[0], View::Unknown, at(10 + KEEP.as_secs()));
+        assert_eq!(keys[0].stage, Stage::Removed);
+    }
+
+    #[test]
+    fn the_old_key_stands_in_for_one_that_the_dns_has_lost() {
+        let mut keys = [entry("old", Algorithm::Rsa), entry("new", Algorithm::Rsa)];
+        keys[0].stage = Stage::Retiring { until: at(100).as_millis() };
+        keys[1].stage = Stage::Active { since: at(0).as_millis() };
+        (keys[0].seen, keys[1].seen) = (Some(Seen::Right), Some(Seen::Right));
+        assert_eq!(signing(&keys), [1]);
+        advance(&mut keys[1], MISSING, at(50));
+        assert_eq!(signing(&keys), [0]);
+        // what it signs now will be under way for as long as any
+        supersede(&mut keys, at(50), KEEP);
+        assert_eq!(keys[0].stage, Stage::Retiring { until: at(50 + KEEP.as_secs()).as_millis() });
+        advance(&mut keys[0], MISSING, at(60));
+        assert_eq!(signing(&keys), [1], "neither is there: the active one");
+        advance(&mut keys[1], RIGHT, at(70));
+        assert_eq!(signing(&keys), [1]);
+    }
+
+    #[test]
+    fn one_that_was_taken_out_of_service_signs_nothing() {
+        let mut keys = [entry("s", Algorithm::Rsa)];
+        keys[0].stage = Stage::Active { since: at(0).as_millis() };
+        keys[0].seen = Some(Seen::Right);
+        retire(&mut keys[0], at(5), KEEP);
+        assert_eq!(signing(&keys), [0; 0]);
+        supersede(&mut keys, at(6), KEEP);
+        assert_eq!(keys[0].stage, Stage::Retiring { until: at(5 + KEEP.as_secs()).as_millis() });
+        let mut unseen = entry("t", Algorithm::Rsa);
+        retire(&mut unseen, at(5), KEEP);
+        assert_eq!(unseen.stage, Stage::Removed);
+    }
+}

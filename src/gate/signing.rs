@@ -1,0 +1,80 @@
+//! Signatures for what comes in: begun when the header is settled, made when the body has ended.
+
+use std::sync::Arc;
+
+use metrics::counter;
+
+use crate::authentication::{Algorithm, Keeper, Pending, SigningError};
+use crate::clock::Timestamp;
+use crate::observe::names;
+use crate::work::Cpu;
+
+/// Of larger messages none is kept to be verified.
+const SAMPLE_MAX_OCTETS: usize = 64 << 10;
+
+/// What signs.
+#[derive(Clone)]
+pub struct Signing {
+    /// Who has the keys.
+    pub keeper: Arc<Keeper>,
+    /// Where it is done.
+    pub cpu: Cpu,
+}
+
+/// Why a message was not signed that should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsigned {
+    /// A key failed.
+    #[error("{0}")]
+    Failed(#[from] SigningError),
+    /// The work was not done.
+    #[error("the message was not signed: a fault of the program")]
+    Panicked,
+}
+
+impl Signing {
+    /// Begins with a header; nothing where no key is for it.
+    pub(super) fn begin(&self, header: &[u8], now: Timestamp) -> Option<Pending> {
+        self.keeper.signers().now().begin(header, now)
+    }
+
+    /// Signs what is in memory; its body begins at `body_at`. The signatures stand first.
+    pub(super) async fn sign(
+        &self,
+        mut pending: Pending,
+        mut message: Vec<u8>,
+        body_at: usize,
+    ) -> Result<Vec<u8>, Unsigned> {
+        let work = move || {
+            pending.body(message.get(body_at..).unwrap_or_default());
+            let (fields, algorithms) = pending.sign()?;
+            message.splice(0..0, fields);
+            Ok((message, algorithms))
+        };
+        let (message, algorithms) = self.cpu.run(work).await.unwrap_or(Err(Unsigned::Panicked))?;
+        count(&algorithms);
+        if message.len() <= SAMPLE_MAX_OCTETS {
+            self.keeper.offer_sample(|| message.clone());
+        }
+        Ok(message)
+    }
+
+    /// The signatures of a message whose body went by.
+    pub(super) async fn sign_passed(&self, pending: Pending) -> Result<Vec<u8>, Unsigned> {
+        let work = move || pending.sign().map_err(Unsigned::from);
+        let (fields, algorithms) = self.cpu.run(work).await.unwrap_or(Err(Unsigned::Panicked))?;
+        count(&algorithms);
+        Ok(fields)
+    }
+}
+
+fn count(algorithms: &[Algorithm]) {
+    for algorithm in algorithms {
+        counter!(names::DKIM_SIGNED, "algorithm" => algorithm.as_str()).increment(1);
+    }
+}
+
+/// A message that no key is for.
+pub(super) fn count_unsigned(is_taken: bool) {
+    counter!(names::DKIM_UNSIGNED, "outcome" => if is_taken { "taken" } else { "refused" }).increment(1);
+}
