@@ -23,15 +23,17 @@ pub(super) fn gate_settings(config: &Config) -> GateSettings {
 }
 
 /// How long the record of a key has to stay: as long as mail is tried, and a week for those who look at it late.
-pub(super) fn kept_after_retiring(config: &Config) -> Duration {
-    config.outbound.expire_after + Duration::from_secs(7 * 86_400)
+/// Where the configuration has faults, as long as mail is tried without a word.
+pub(super) fn kept_after_retiring(config: Option<&Config>) -> Duration {
+    let tried = config.map_or(Duration::from_secs(5 * 86_400), |config| config.outbound.expire_after);
+    tried + Duration::from_secs(7 * 86_400)
 }
 
 /// What the keeper of keys goes by.
 pub(super) fn keeper_settings(config: &Config) -> KeeperSettings {
     KeeperSettings {
         every: config.dkim.check_interval,
-        keep: kept_after_retiring(config),
+        keep: kept_after_retiring(Some(config)),
         fallback: config.dkim.fallback.clone(),
     }
 }

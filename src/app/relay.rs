@@ -88,7 +88,7 @@ impl Relay {
         let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
         let leases = Leases::default();
         let (stop, stopping) = watch::channel(false);
-        let signing = start_signing(&config, &clock, resolver.clone())?;
+        let signing = start_signing(&config, &clock, resolver.clone()).await?;
         let keeper = signing.keeper.clone();
         tokio::spawn(keeper.clone().run(stopping.clone()));
         let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings(&config));
@@ -249,10 +249,15 @@ fn listen(config: &Config, inbound: &Arc<Inbound>) -> anyhow::Result<(Vec<Listen
 }
 
 /// The keys that sign, and threads to do it on.
-fn start_signing(config: &Config, clock: &Clock, resolver: Arc<HickoryResolver>) -> anyhow::Result<Signing> {
+async fn start_signing(
+    config: &Config,
+    clock: &Clock,
+    resolver: Arc<HickoryResolver>,
+) -> anyhow::Result<Signing> {
     let ring = KeyRing::of(&config.data_dir);
-    let keeper = Keeper::new(ring, resolver, clock.clone(), keeper_settings(config));
-    let keeper = Arc::new(keeper.context("reading the keys that sign")?);
+    let (clock, settings) = (clock.clone(), keeper_settings(config));
+    let keeper = tokio::task::spawn_blocking(move || Keeper::new(ring, resolver, clock, settings));
+    let keeper = Arc::new(keeper.await?.context("reading the keys that sign")?);
     let waits = histogram!(names::CPU_WAIT_SECONDS);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let cpu = Cpu::start(threads, move |waited: Duration| waits.record(waited.as_secs_f64()));

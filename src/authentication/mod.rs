@@ -8,7 +8,7 @@
 mod dkim;
 
 pub use dkim::{
-    Algorithm, Entry, Findings, Keeper, KeeperSettings, Key, KeyError, KeyRing, MadeKey, Pending, RingError,
-    Seen, Selector, SelectorError, Signers, SigningError, Stage, Verdict, View, look_up, sign_and_verify,
-    verify,
+    Algorithm, Choice, Entry, Findings, Keeper, KeeperSettings, Key, KeyError, KeyRing, MadeKey, Pending,
+    RingError, Seen, Selector, SelectorError, Signers, SigningError, Stage, Verdict, View, look_up,
+    sign_and_verify, verify,
 };

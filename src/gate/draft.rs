@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::header::{self, HEADER_MAX_OCTETS};
 use super::signing::{Signing, Unsigned, count_unsigned};
 use super::stamp::{self, Origin};
-use crate::authentication::Pending;
+use crate::accounts::Client;
+use crate::authentication::{Choice, Pending};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{
     BodyKind, Class, ClientName, Domain, Envelope, MessageId, MessageIds, Recipient, Return, ReversePath,
@@ -56,6 +57,9 @@ pub enum GateError {
     /// It must be signed, and no key is for it.
     #[error("no DKIM key is for the domain in From, and mail must be signed")]
     NoKey,
+    /// The same, but one is on its way into the DNS.
+    #[error("the DKIM key for the domain in From is not in the DNS yet, and mail must be signed")]
+    KeyLater,
     /// Its header has no end within the octets that it may have.
     #[error("the header of the message is larger than {HEADER_MAX_OCTETS} octets")]
     Header,
@@ -66,6 +70,8 @@ pub enum GateError {
 pub struct Mail {
     /// Who hands it over.
     pub client: ClientName,
+    /// For whose domains it may be signed; the relay itself where there is none.
+    pub signs_as: Option<Arc<Client>>,
     /// How urgent it is.
     pub class: Class,
     /// Whom a failure is reported to.
@@ -87,6 +93,7 @@ impl Mail {
     pub fn plain(client: ClientName, from: ReversePath, recipients: Vec<Recipient>) -> Self {
         Mail {
             client,
+            signs_as: None,
             class: Class::Normal,
             from,
             recipients,
@@ -128,7 +135,9 @@ pub struct Draft {
     /// What its header showed, once it was looked at.
     header: Option<header::Header>,
     /// Its signatures, as far as they have come.
-    pending: Option<Pending>,
+    pending: Option<Box<Pending>>,
+    /// Whether a key for it is on its way into the DNS.
+    has_key_later: bool,
     /// Where the body begins in the buffer, as far as it was not hashed.
     body_at: usize,
     /// Whether everything that went to the file is.
@@ -178,6 +187,7 @@ impl Gate {
             file_octets: 0,
             header: None,
             pending: None,
+            has_key_later: false,
             body_at: 0,
             is_ascii: true,
             medium: None,
@@ -248,8 +258,13 @@ impl Draft {
         }
         let mailbox_line = header::mailbox_line(&self.buffer[self.stamp_octets..]);
         self.buffer.drain(self.stamp_octets..self.stamp_octets + mailbox_line);
+        let mut header = header::inspect(&self.buffer[self.stamp_octets..]);
+        if header.lacks_line_end(&self.buffer) {
+            // it gets one on its way out
+            self.buffer.extend_from_slice(EMPTY_LINE);
+            header.octets += EMPTY_LINE.len();
+        }
         let message = &self.buffer[self.stamp_octets..];
-        let header = header::inspect(message);
         let mended = header.folded(message);
         let missing = header.missing(&self.gate.settings.now().hostname, self.id, self.shown);
         let mut fields_end = self.stamp_octets + header.octets + missing.fields.len();
@@ -263,7 +278,16 @@ impl Draft {
         }
         self.body_at = (fields_end + EMPTY_LINE.len()).min(self.buffer.len());
         let fields = &self.buffer[self.stamp_octets..fields_end];
-        self.pending = self.gate.signing.as_ref().and_then(|signing| signing.begin(fields, self.shown));
+        let choice = self
+            .gate
+            .signing
+            .as_ref()
+            .map(|signing| signing.begin(fields, self.mail.signs_as.as_deref(), self.shown));
+        self.has_key_later = matches!(choice, Some(Choice::Later));
+        self.pending = match choice {
+            Some(Choice::Signed(pending)) => Some(pending),
+            _ => None,
+        };
         self.header = Some(header);
     }
 
@@ -279,7 +303,7 @@ impl Draft {
             let begin = || {
                 let mut file = store.body_file(&owner)?;
                 // the signatures stand first, and are known last
-                file.reserve(pending.as_ref().map_or(0, Pending::octets))?;
+                file.reserve(pending.as_deref().map_or(0, Pending::octets))?;
                 Ok::<_, StoreError>(file)
             };
             let mut file = file.map_or_else(begin, Ok)?;
@@ -317,7 +341,7 @@ impl Draft {
             count_unsigned(!must_be_signed);
         }
         if self.pending.is_none() && must_be_signed {
-            return Err(GateError::NoKey);
+            return Err(if self.has_key_later { GateError::KeyLater } else { GateError::NoKey });
         }
         self.is_ascii &= self.buffer.is_ascii();
         let (body, size_octets) = self.finish_body().await?;
@@ -339,13 +363,13 @@ impl Draft {
         let Some(mut file) = self.file.take() else {
             let mut octets = std::mem::take(&mut self.buffer);
             if let Some((signing, pending)) = signing {
-                octets = signing.sign(pending, octets, self.body_at).await?;
+                octets = signing.sign(*pending, octets, self.body_at).await?;
             }
             let size_octets = octets.len() as u64;
             return Ok((NewBody::Octets(octets.into()), size_octets));
         };
         let signatures = match signing {
-            Some((signing, pending)) => signing.sign_passed(pending).await?,
+            Some((signing, pending)) => signing.sign_passed(*pending).await?,
             None => Vec::new(),
         };
         let size_octets = self.file_octets + signatures.len() as u64;

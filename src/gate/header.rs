@@ -81,6 +81,11 @@ pub(super) fn mailbox_line(message: &[u8]) -> usize {
 }
 
 impl Header {
+    /// Whether the message ends in the middle of its header's last line.
+    pub(super) fn lacks_line_end(&self, message: &[u8]) -> bool {
+        !self.has_end && self.octets > 0 && !message.ends_with(b"\n")
+    }
+
     fn note(&mut self, line: &[u8]) {
         self.has_long_line |= line.len() > LINE_MAX_OCTETS;
         self.is_ascii &= line.is_ascii();

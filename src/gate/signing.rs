@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use metrics::counter;
 
-use crate::authentication::{Algorithm, Keeper, Pending, SigningError};
+use crate::accounts::Client;
+use crate::authentication::{Algorithm, Choice, Keeper, Pending, SigningError};
 use crate::clock::Timestamp;
+use crate::mail::Domain;
 use crate::observe::names;
 use crate::work::Cpu;
 
@@ -33,9 +35,10 @@ pub enum Unsigned {
 }
 
 impl Signing {
-    /// Begins with a header; nothing where no key is for it.
-    pub(super) fn begin(&self, header: &[u8], now: Timestamp) -> Option<Pending> {
-        self.keeper.signers().now().begin(header, now)
+    /// Begins with a header, for whom `sender` may sign; the relay itself may for all.
+    pub(super) fn begin(&self, header: &[u8], sender: Option<&Client>, now: Timestamp) -> Choice {
+        let may_sign = |domain: &Domain| sender.is_none_or(|sender| sender.owns(domain));
+        self.keeper.signers().now().begin(header, &may_sign, now)
     }
 
     /// Signs what is in memory; its body begins at `body_at`. The signatures stand first.
@@ -54,7 +57,7 @@ impl Signing {
         let (message, algorithms) = self.cpu.run(work).await.unwrap_or(Err(Unsigned::Panicked))?;
         count(&algorithms);
         if message.len() <= SAMPLE_MAX_OCTETS {
-            self.keeper.offer_sample(|| message.clone());
+            self.keeper.offer_sample(&message);
         }
         Ok(message)
     }

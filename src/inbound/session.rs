@@ -225,6 +225,7 @@ impl Session<'_> {
         let Transaction { from, parameters, recipients } = transaction;
         let mail = Mail {
             client: client.name.clone(),
+            signs_as: Some(client.clone()),
             class: client.class.unwrap_or_else(|| class_of(parameters.priority)),
             from,
             recipients,
@@ -284,6 +285,9 @@ impl Session<'_> {
                     GateError::Unsigned(_) => {
                         let told = "the message could not be signed, try again later";
                         ("unsigned", Reply::new(451, EnhancedStatus::new(4, 3, 0), told))
+                    }
+                    GateError::KeyLater => {
+                        ("unsigned", Reply::new(451, EnhancedStatus::new(4, 7, 20), error.to_string()))
                     }
                     // RFC 7372 3.1
                     GateError::NoKey => {

@@ -52,6 +52,7 @@ const ANSWER: Label =
 const ALGORITHM: Label = closed("algorithm", &["rsa", "ed25519"]);
 const UNSIGNED: Label = closed("outcome", &["taken", "refused"]);
 const STAGE: Label = closed("stage", &["published", "waiting", "active", "retiring", "removed"]);
+const ASTRAY: Label = closed("reason", &["missing", "other", "unanswered", "unreadable"]);
 const CHECK: Label = closed("result", &["pass", "fail", "unsure"]);
 const ACTOR: Label = closed("actor", &["domain", "path"]);
 const VERSION: Label = configured("version", "this program's version");
@@ -171,8 +172,8 @@ metrics! {
             "Messages that no DKIM key signed: taken because none is for their author's domain, or refused.",
         Gauge DKIM_KEYS = "barid_dkim_keys" [STAGE] Count:
             "DKIM keys by how far they have come: published waits for the DNS to show it, waiting for everybody to see that; active signs; retiring is kept for mail that is under way; of removed ones the record is still there.",
-        Gauge DKIM_ASTRAY = "barid_dkim_keys_astray" [] Count:
-            "Active DKIM keys that the DNS does not show, or shows otherwise: signatures by them fail.",
+        Gauge DKIM_ASTRAY = "barid_dkim_keys_astray" [ASTRAY] Count:
+            "Active DKIM keys that the DNS does not show (missing), shows otherwise (other), or about which it has not answered twice in a row (unanswered): signatures by them fail. Unreadable ones sign until the next start.",
         Counter DKIM_CHECKS = "barid_dkim_checks_total" [CHECK] Count:
             "Signatures of messages taken at random, verified by what the DNS shows now.",
         Histogram CPU_WAIT_SECONDS = "barid_cpu_wait_seconds" [] Seconds:

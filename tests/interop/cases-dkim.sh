@@ -6,8 +6,9 @@ CASES+=(
   "dkim-through-postfix dkim_through_postfix"
 )
 
+# By Debian's own Python, for which its dkimpy is.
 signatures() {
-  python3 "$HERE/signatures.py" "$@" 2>"$CASE_DIR/python.err" || fail "$(tail -n 1 "$CASE_DIR/python.err")"
+  /usr/bin/python3 "$HERE/signatures.py" "$@" 2>"$CASE_DIR/python.err" || fail "$(tail -n 1 "$CASE_DIR/python.err")"
 }
 
 # Two keys of interop.test that openssl made, and their records: in $CASE_DIR/records, NAME TEXT a line, and as a

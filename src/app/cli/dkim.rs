@@ -5,10 +5,13 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde_json::{Value, json};
 
 use super::remote::{Remote, block_on, distance, text};
@@ -17,11 +20,12 @@ use crate::app::control::call::{self, CallError};
 use crate::app::control::{SOCKET, iso};
 use crate::app::parts::kept_after_retiring;
 use crate::authentication::{
-    Algorithm, Entry, Key, KeyRing, MadeKey, Seen, Selector, Stage, Verdict, View, look_up, sign_and_verify,
+    Algorithm, Entry, Key, KeyRing, MadeKey, RingError, Seen, Selector, Stage, Verdict, View, look_up,
+    sign_and_verify,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::mail::Domain;
-use crate::net::HickoryResolver;
+use crate::net::{DnsSettings, HickoryResolver};
 
 /// Makes, shows and replaces the keys that sign mail.
 #[derive(Subcommand)]
@@ -130,29 +134,56 @@ impl AlgorithmOption {
 /// Where the keys are, and what goes for them.
 struct Ring<'a> {
     ring: KeyRing,
-    config: Config,
+    data_dir: PathBuf,
+    /// Where it has no faults: a stolen key must be retired all the same.
+    config: Option<Config>,
     remote: &'a Remote,
     now: Timestamp,
 }
 
 pub(super) fn run(command: DkimCommand, remote: &Remote) -> anyhow::Result<()> {
-    let config = Config::load(&remote.config)?;
-    if !config.data_dir.is_dir() {
-        fs::create_dir_all(&config.data_dir)
-            .with_context(|| format!("making the data directory {}", config.data_dir.display()))?;
-    }
-    let ring = Ring { ring: KeyRing::of(&config.data_dir), config, remote, now: Clock::System.now() };
+    let data_dir = remote.data_dir()?;
+    let imported = match &command {
+        DkimCommand::Import { file, .. } => {
+            let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+            Some(MadeKey::read(&text).with_context(|| file.display().to_string())?)
+        }
+        _ => None,
+    };
+    let config = Config::load(&remote.config).ok();
+    become_owner_of(&data_dir)?;
+    let ring = Ring { ring: KeyRing::of(&data_dir), data_dir, config, remote, now: Clock::System.now() };
     match command {
         DkimCommand::Generate { domain, which, selector } => {
             ring.generate(&parsed(&domain)?, which.algorithm.all(), selector.as_deref())
         }
-        DkimCommand::Import { domain, selector, file } => ring.import(&parsed(&domain)?, &selector, &file),
+        DkimCommand::Import { domain, selector, .. } => {
+            imported.map_or(Ok(()), |key| ring.import(&parsed(&domain)?, &selector, &key))
+        }
         DkimCommand::List { domain } => ring.list(domain.as_deref().map(parsed).transpose()?.as_ref()),
         DkimCommand::Show { domain } => ring.show(&parsed(&domain)?),
         DkimCommand::Rotate { domain } => ring.rotate(&parsed(&domain)?),
         DkimCommand::Retire { domain, selector, force } => ring.retire(&parsed(&domain)?, &selector, force),
         DkimCommand::Test { domain } => ring.test(&parsed(&domain)?),
     }
+}
+
+/// What a superuser does to the keys is done as the relay's own user, whose directory they are in: what is made is that
+/// user's to read, and no link that lies there leads further than they may go.
+fn become_owner_of(data_dir: &Path) -> anyhow::Result<()> {
+    let found = fs::metadata(data_dir).with_context(|| {
+        format!(
+            "the data directory {}; it is made by the first start of the relay, and belongs to its user",
+            data_dir.display()
+        )
+    })?;
+    if !rustix::process::geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    Ok(set_thread_res_uid(uid, uid, uid)?)
 }
 
 fn parsed(domain: &str) -> anyhow::Result<Domain> {
@@ -192,25 +223,25 @@ impl Ring<'_> {
 
     fn rotate(&self, domain: &Domain) -> anyhow::Result<()> {
         let there = self.of(domain)?;
-        if let Some(coming) =
-            there.iter().find(|entry| matches!(entry.stage, Stage::Published | Stage::Waiting { .. }))
-        {
-            let (name, stage) = (&coming.selector, coming.stage.as_str());
-            bail!(
-                "{domain} has a key on its way already: {name} is {stage}; \
-                `barid dkim show {domain}` prints its record, `barid dkim retire {domain} {name}` drops it"
-            );
-        }
-        let signs = |algorithm: &Algorithm| {
-            let is_it =
-                |entry: &Entry| entry.algorithm == *algorithm && matches!(entry.stage, Stage::Active { .. });
-            there.iter().any(is_it)
+        let has = |algorithm: Algorithm, is_it: fn(Stage) -> bool| {
+            there.iter().any(|entry| entry.algorithm == algorithm && is_it(entry.stage))
         };
-        let algorithms: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(signs).collect();
-        if algorithms.is_empty() {
+        let signs = |algorithm| has(algorithm, |stage| matches!(stage, Stage::Active { .. }));
+        let is_coming =
+            |algorithm| has(algorithm, |stage| matches!(stage, Stage::Published | Stage::Waiting { .. }));
+        if !Algorithm::ALL.into_iter().any(signs) {
             bail!("{domain} has no key that signs: `barid dkim generate {domain}` makes its first");
         }
-        self.make(domain, &algorithms, None)
+        let wanted =
+            Algorithm::ALL.into_iter().filter(|algorithm| signs(*algorithm) && !is_coming(*algorithm));
+        let wanted: Vec<Algorithm> = wanted.collect();
+        if wanted.is_empty() {
+            bail!(
+                "{domain} has its next keys on their way already: `barid dkim show {domain}` prints their records, \
+                `barid dkim retire {domain} SELECTOR` drops one"
+            );
+        }
+        self.make(domain, &wanted, None)
     }
 
     /// Makes keys, and tells what is to be done with them.
@@ -220,11 +251,9 @@ impl Ring<'_> {
         algorithms: &[Algorithm],
         selector: Option<&Selector>,
     ) -> anyhow::Result<()> {
-        let mut made = Vec::new();
-        for algorithm in algorithms {
-            let key = MadeKey::generate(*algorithm)?;
-            made.push(self.ring.add(domain, selector.cloned(), &key, self.now)?);
-        }
+        let keys: Vec<MadeKey> =
+            algorithms.iter().map(|algorithm| MadeKey::generate(*algorithm)).collect::<Result<_, _>>()?;
+        let made = self.ring.add(domain, selector, &keys, self.now)?;
         self.wake("generate", domain);
         for entry in &made {
             self.remote.print(&self.told(entry)?, &mut |told| text(told, "zone_line").to_owned())?;
@@ -239,11 +268,8 @@ impl Ring<'_> {
         Ok(())
     }
 
-    fn import(&self, domain: &Domain, selector: &str, file: &Path) -> anyhow::Result<()> {
-        let selector = Selector::parse(selector)?;
-        let pem = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        let key = MadeKey::read(&pem).with_context(|| file.display().to_string())?;
-        let entry = self.ring.take_over(domain, selector, &key, self.now)?;
+    fn import(&self, domain: &Domain, selector: &str, key: &MadeKey) -> anyhow::Result<()> {
+        let entry = self.ring.take_over(domain, &Selector::parse(selector)?, key, self.now)?;
         self.wake("import", domain);
         Ok(self.remote.print(&self.told(&entry)?, &mut |told| text(told, "zone_line").to_owned())?)
     }
@@ -270,31 +296,35 @@ impl Ring<'_> {
         Ok(())
     }
 
-    fn show(&self, domain: &Domain) -> anyhow::Result<()> {
+    /// The keys of a domain whose private half there still is.
+    fn kept(&self, domain: &Domain) -> anyhow::Result<Vec<Entry>> {
         let kept: Vec<Entry> =
             self.of(domain)?.into_iter().filter(|entry| entry.stage != Stage::Removed).collect();
         if kept.is_empty() {
             bail!("{domain} has no keys: `barid dkim generate {domain}` makes its first");
         }
-        for entry in &kept {
-            self.remote.print(&self.told(entry)?, &mut |told| text(told, "zone_line").to_owned())?;
+        Ok(kept)
+    }
+
+    fn show(&self, domain: &Domain) -> anyhow::Result<()> {
+        let mut failed = None;
+        for entry in self.kept(domain)? {
+            match self.told(&entry) {
+                Ok(told) => self.remote.print(&told, &mut |told| text(told, "zone_line").to_owned())?,
+                Err(error) => failed = Some(error),
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     fn retire(&self, domain: &Domain, selector: &str, force: bool) -> anyhow::Result<()> {
         let selector = Selector::parse(selector)?;
-        let is_active = |entry: &&Entry| matches!(entry.stage, Stage::Active { .. });
-        let there = self.of(domain)?;
-        let others = there.iter().filter(is_active).filter(|entry| entry.selector != selector).count();
-        let signs = there.iter().filter(is_active).any(|entry| entry.selector == selector);
-        if signs && others == 0 && !force {
-            bail!(
-                "{selector} is the last key that signs for {domain}: its mail would leave unsigned (--force)"
-            );
-        }
-        let keep = kept_after_retiring(&self.config);
-        let entry = self.ring.retire(domain, &selector, (self.now, keep))?;
+        let keep = kept_after_retiring(self.config.as_ref());
+        let retired = self.ring.retire((domain, &selector), force, (self.now, keep));
+        let entry = retired.map_err(|error| match error {
+            RingError::Last { .. } => anyhow!("{error}: its mail would leave without (--force)"),
+            error => error.into(),
+        })?;
         self.wake("retire", domain);
         let mut told = |told: &Value| match entry.stage {
             Stage::Removed => format!("{selector} is gone; its record may go"),
@@ -305,48 +335,19 @@ impl Ring<'_> {
 
     fn test(&self, domain: &Domain) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let resolver = HickoryResolver::new(&self.config.dns).context("setting up the resolver")?;
-        let kept: Vec<Entry> =
-            self.of(domain)?.into_iter().filter(|entry| entry.stage != Stage::Removed).collect();
-        if kept.is_empty() {
-            bail!("{domain} has no keys: `barid dkim generate {domain}` makes its first");
-        }
+        let settings = self.config.as_ref().map_or(DnsSettings::default(), |config| config.dns.clone());
+        let resolver = HickoryResolver::new(&settings).context("setting up the resolver")?;
         let mut failed = 0;
-        for entry in &kept {
-            let key = self.ring.key(entry)?;
-            let (view, verdict) = runtime.block_on(async {
-                let view = look_up(&key, &resolver).await;
-                (view, sign_and_verify(key, &resolver, self.now).await)
-            });
+        for entry in self.kept(domain)? {
+            let (view, verdict) = match self.ring.key(&entry) {
+                Ok(key) => runtime.block_on(async {
+                    let view = look_up(&key, &resolver).await;
+                    (view, sign_and_verify(key, &resolver, self.now).await)
+                }),
+                Err(error) => (View::Unknown, Verdict::Fail(error.to_string().into())),
+            };
             failed += usize::from(verdict != Verdict::Pass && matches!(entry.stage, Stage::Active { .. }));
-            let mut told = summary(entry);
-            told["dns"] = json!(view_name(view));
-            (told["verdict"], told["why"]) = match verdict {
-                Verdict::Pass => (json!("pass"), Value::Null),
-                Verdict::Fail(why) => (json!("fail"), json!(why)),
-                Verdict::Unsure(why) => (json!("unsure"), json!(why)),
-            };
-            let mut row = |told: &Value| {
-                let why = told["why"].as_str().map_or(String::new(), |why| format!(": {why}"));
-                format!(
-                    "{} ({}, {}): the DNS shows {}; a signature {}{why}",
-                    text(told, "selector"),
-                    text(told, "algorithm"),
-                    text(told, "stage"),
-                    match view {
-                        View::Seen(Seen::Right, _) => "its record",
-                        View::Seen(Seen::Missing, _) => "no record",
-                        View::Seen(Seen::Other, _) => "another record",
-                        View::Unknown => "nothing: it does not answer",
-                    },
-                    match told["verdict"].as_str() {
-                        Some("pass") => "by it passes",
-                        Some("fail") => "by it fails",
-                        _ => "by it cannot be judged",
-                    },
-                )
-            };
-            self.remote.print(&told, &mut row)?;
+            self.remote.print(&tested(&entry, view, verdict), &mut test_in_words)?;
         }
         if failed > 0 {
             bail!("{failed} of the keys that sign for {domain} fail");
@@ -365,7 +366,7 @@ impl Ring<'_> {
 
     /// Has a relay that runs look at once; without one there is nobody to tell.
     fn wake(&self, act: &str, domain: &Domain) {
-        let socket = self.remote.socket.clone().unwrap_or_else(|| self.config.data_dir.join(SOCKET));
+        let socket = self.remote.socket.clone().unwrap_or_else(|| self.data_dir.join(SOCKET));
         let request = json!({ "act": act, "domain": domain.as_str() });
         match block_on(call::ask(&socket, "dkim/wake", &request, &mut |_| Ok(()))) {
             Ok(Ok(_) | Err(CallError::NoServer(..))) => {}
@@ -380,11 +381,36 @@ fn tell_not_woken(why: &str) {
     let _ = writeln!(std::io::stderr(), "barid: the relay that runs was not told: {why}");
 }
 
-fn view_name(view: View) -> &'static str {
-    match view {
+/// What a test found.
+fn tested(entry: &Entry, view: View, verdict: Verdict) -> Value {
+    let mut told = summary(entry);
+    told["dns"] = json!(match view {
         View::Seen(seen, _) => seen_name(seen),
         View::Unknown => "unknown",
-    }
+    });
+    (told["verdict"], told["why"]) = match verdict {
+        Verdict::Pass => (json!("pass"), Value::Null),
+        Verdict::Fail(why) => (json!("fail"), json!(why)),
+        Verdict::Unsure(why) => (json!("unsure"), json!(why)),
+    };
+    told
+}
+
+fn test_in_words(told: &Value) -> String {
+    let shown = match text(told, "dns") {
+        "right" => "its record",
+        "missing" => "no record",
+        "other" => "another record",
+        _ => "nothing: it does not answer",
+    };
+    let verdict = match text(told, "verdict") {
+        "pass" => "passes",
+        "fail" => "fails",
+        _ => "cannot be judged",
+    };
+    let why = told["why"].as_str().map_or(String::new(), |why| format!(": {why}"));
+    let [selector, algorithm, stage] = ["selector", "algorithm", "stage"].map(|key| text(told, key));
+    format!("{selector} ({algorithm}, {stage}): the DNS shows {shown}; a signature by it {verdict}{why}")
 }
 
 fn seen_name(seen: Seen) -> &'static str {
@@ -398,7 +424,7 @@ fn seen_name(seen: Seen) -> &'static str {
 /// A key as it is listed; `at` is when its stage ends, or began.
 fn summary(entry: &Entry) -> Value {
     let at = match entry.stage {
-        Stage::Waiting { until: at } | Stage::Active { since: at } | Stage::Retiring { until: at } => at,
+        Stage::Waiting { until: at } | Stage::Active { since: at } | Stage::Retiring { until: at, .. } => at,
         Stage::Published | Stage::Removed => entry.made.as_millis(),
     };
     json!({

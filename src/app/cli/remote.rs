@@ -35,7 +35,7 @@ impl Remote {
 
     /// Where the relay keeps its socket. A fault elsewhere in the file must not take an operator's hands away
     /// from the relay that runs.
-    fn data_dir(&self) -> anyhow::Result<PathBuf> {
+    pub(super) fn data_dir(&self) -> anyhow::Result<PathBuf> {
         let faults = match Config::load(&self.config) {
             Ok(config) => return Ok(config.data_dir),
             Err(faults) => faults,

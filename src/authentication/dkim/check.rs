@@ -1,13 +1,14 @@
 //! Whether others find our signatures good: verified as a receiver does, by what the DNS shows now.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Instant;
 
 use mail_auth::common::parse::TxtRecordParser as _;
 use mail_auth::common::verify::DomainKey;
+use mail_auth::dkim::Signature;
 use mail_auth::hickory_resolver::TokioResolver;
 use mail_auth::hickory_resolver::config::ResolverConfig;
 use mail_auth::hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -18,7 +19,7 @@ use mail_auth::{
 
 use super::key::Key;
 use super::selector::Selector;
-use super::signers::Signers;
+use super::signers::{Choice, Signers};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::net::{DnsError, Resolver};
@@ -58,13 +59,43 @@ impl ResolverCache<Box<str>, Txt> for Shown {
     fn insert(&self, _: Box<str>, _: Txt, _: Instant) {}
 }
 
-/// Verifies each signature of a message by what the DNS shows now.
-pub async fn verify(message: &[u8], resolver: &dyn Resolver) -> Vec<(Selector, Verdict)> {
+/// Whether the verifier judges such a message rightly. It takes lines of white space at the end of a body for lines with
+/// content, which they are not (RFC 6376 3.4.4), and does not find a field whose name has white space behind it.
+pub(super) fn is_judged_rightly(message: &[u8]) -> bool {
+    let content = message.trim_ascii_end().len();
+    let tail = message.get(content..).unwrap_or_default();
+    let first_end = tail.iter().position(|octet| *octet == b'\n').unwrap_or(tail.len());
+    let has_space =
+        tail.get(first_end..).unwrap_or_default().iter().any(|octet| matches!(octet, b' ' | b'\t'));
+    let header = memchr::memmem::find(message, b"\r\n\r\n").unwrap_or(message.len());
+    let mut lines = message[..header].split(|octet| *octet == b'\n');
+    let is_spaced = |line: &[u8]| {
+        let name = line.split(|octet| *octet == b':').next().unwrap_or_default();
+        name.first().is_some_and(u8::is_ascii_graphic) && name.last().is_some_and(u8::is_ascii_whitespace)
+    };
+    !has_space && !lines.any(is_spaced)
+}
+
+/// Verifies those signatures of a message that are by these keys, by what the DNS shows now.
+pub async fn verify(
+    message: &[u8],
+    keys: &HashSet<(Domain, Selector)>,
+    resolver: &dyn Resolver,
+) -> Vec<(Selector, Verdict)> {
     let Some(parsed) = AuthenticatedMessage::parse(message) else { return Vec::new() };
     let mut shown = Shown::default();
+    let is_ours = |signature: &Signature| {
+        let name = Domain::parse(&signature.d).ok().zip(Selector::parse(&signature.s).ok());
+        name.is_some_and(|name| keys.contains(&name))
+    };
     for header in &parsed.dkim_headers {
         let name = format!("{}._domainkey.{}.", header.header.s, header.header.d);
-        let record = shown_at(&name, resolver).await;
+        // others' are nobody's business here
+        let record = match is_ours(&header.header) {
+            true if shown.0.contains_key(name.as_str()) => continue,
+            true => shown_at(&name, resolver).await,
+            false => Txt::Error(Error::Dns(NoAnswer::InvalidRecordType)),
+        };
         shown.0.insert(name.into(), record);
     }
     let asks_nobody =
@@ -75,7 +106,8 @@ pub async fn verify(message: &[u8], resolver: &dyn Resolver) -> Vec<(Selector, V
     found
         .iter()
         .filter_map(|found| {
-            let selector = Selector::parse(&found.signature()?.s).ok()?;
+            let signature = found.signature().filter(|signature| is_ours(signature))?;
+            let selector = Selector::parse(&signature.s).ok()?;
             let verdict = match found.result() {
                 DkimResult::Pass => Verdict::Pass,
                 DkimResult::TempError(why) => Verdict::Unsure(why.to_string().into()),
@@ -105,7 +137,8 @@ pub async fn sign_and_verify(key: Key, resolver: &dyn Resolver, now: Timestamp) 
     let domain = key.domain().clone();
     let header = format!("From: postmaster@{domain}\r\nSubject: a test of {}\r\n", key.selector());
     let body = b"signed by one key, to be verified by what the DNS shows.\r\n";
-    let Some(mut pending) = Signers::new([Arc::new(key)], None).begin(header.as_bytes(), now) else {
+    let signers = Signers::new([Arc::new(key)], None);
+    let Choice::Signed(mut pending) = signers.begin(header.as_bytes(), &|_| true, now) else {
         return Verdict::Fail("the key is not chosen for its own domain".into());
     };
     pending.body(body);
@@ -113,7 +146,7 @@ pub async fn sign_and_verify(key: Key, resolver: &dyn Resolver, now: Timestamp) 
         Err(error) => Verdict::Fail(error.to_string().into()),
         Ok((signature, _)) => {
             let message = [&signature, header.as_bytes(), b"\r\n", body].concat();
-            let verdicts = verify(&message, resolver).await;
+            let verdicts = verify(&message, &signers.names(), resolver).await;
             let none = || Verdict::Fail("the signature is not found in the message".into());
             verdicts.into_iter().next().map_or_else(none, |(_, verdict)| verdict)
         }

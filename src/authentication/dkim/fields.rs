@@ -1,7 +1,6 @@
 //! Which fields of a header a signature covers (RFC 6376 5.4).
 
-use mail_auth::dkim::Canonicalization;
-
+use super::canonical::relax_field;
 use super::header::fields;
 
 /// Signed once more than they are there, so that whoever adds another breaks the signature (RFC 6376 8.15).
@@ -32,6 +31,10 @@ const SIGNED: [&str; 20] = [
     "Content-Language",
 ];
 
+/// Of more fields of one name only the last are covered: what nobody means must not make the signature as large as the
+/// header.
+const OF_A_NAME_MAX: usize = 16;
+
 /// What is covered: the names as `h=` lists them, and the fields in that order, relaxed (RFC 6376 3.4.2).
 pub(super) struct Covered {
     pub(super) names: Vec<String>,
@@ -50,9 +53,11 @@ pub(super) fn cover(header: &[u8]) -> Covered {
     }
     let (mut names, mut canonical) = (Vec::new(), Vec::new());
     for (at, (name, fields)) in all.zip(&found).enumerate() {
-        let once_more = usize::from(at < OVERSIGNED.len());
-        names.extend(std::iter::repeat_n(String::from(*name), fields.len() + once_more));
-        Canonicalization::Relaxed.canonicalize_headers(fields.iter().rev().copied(), &mut canonical);
+        let covered = fields.len().min(OF_A_NAME_MAX);
+        // where some are not covered, once more would cover one of those
+        let once_more = usize::from(at < OVERSIGNED.len() && covered == fields.len());
+        names.extend(std::iter::repeat_n(String::from(*name), covered + once_more));
+        fields.iter().rev().take(covered).for_each(|(name, value)| relax_field(name, value, &mut canonical));
     }
     Covered { names, canonical }
 }
@@ -73,5 +78,8 @@ mod tests {
             "from:x y\r\nsubject:s\r\nto:two@a.example\r\nto:one@a.example\r\nreply-to:r\r\n"
         );
         assert_eq!(cover(b"").names, OVERSIGNED);
+        let many = cover("To: x\r\n".repeat(1000).as_bytes());
+        assert_eq!(many.names.iter().filter(|name| *name == "To").count(), OF_A_NAME_MAX);
+        assert_eq!(many.canonical.len(), OF_A_NAME_MAX * "to:x\r\n".len());
     }
 }

@@ -14,9 +14,6 @@ use super::record;
 use super::selector::Selector;
 use crate::mail::Domain;
 
-/// Shorter ones are not believed by anybody (RFC 8301 3.2).
-const RSA_LEAST_BITS: usize = 1024;
-
 /// How a key signs, with SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,11 +50,8 @@ pub enum KeyError {
     #[error("holds no private key in PEM: {0}")]
     Pem(Box<str>),
     /// The key is neither RSA nor Ed25519, or is broken.
-    #[error("is no RSA or Ed25519 key that could sign: {0}")]
+    #[error("is no Ed25519 key, and no RSA key of 2048 bits or more: {0}")]
     Unusable(Box<str>),
-    /// Nobody believes so short a key.
-    #[error("is an RSA key of {0} bits: at least {RSA_LEAST_BITS} are believed, 2048 are usual")]
-    Short(usize),
     /// It could not be made.
     #[error("no key could be made")]
     NotMade,
@@ -116,10 +110,6 @@ fn parse(text: &str) -> Result<(DkimKey, Vec<u8>), KeyError> {
         _ => return Err(unusable(&"it is of another kind")),
     };
     let pair = pair.map_err(|error| unusable(&error))?;
-    let bits = pair.public_modulus_len() * 8;
-    if bits < RSA_LEAST_BITS {
-        return Err(KeyError::Short(bits));
-    }
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|error| unusable(&error))?;
     let public = public.as_ref().to_vec();
     let key = RsaKey::from_key_der(der).map_err(|error| unusable(&error))?;
@@ -200,8 +190,18 @@ mod tests {
             assert_eq!((read.algorithm(), read.signature_octets), (algorithm, octets));
             assert!(read.record().starts_with(begins), "{}", read.record());
             assert_eq!(read.compare(read.record().as_bytes()), record::Says::This);
+            assert_eq!(record::Says::of_any(read.record().as_bytes()), record::Says::Other);
             assert_eq!(MadeKey::read(&made.pem).expect("reads").algorithm, algorithm);
         }
+    }
+
+    #[test]
+    fn an_rsa_key_may_stand_in_the_dns_without_its_wrapper() {
+        use base64::Engine as _;
+        let read = key(&MadeKey::generate(Algorithm::Rsa).expect("made").pem).expect("reads");
+        let bare = base64::engine::general_purpose::STANDARD.encode(&read.public[24..]);
+        assert!(bare.starts_with("MIIBCgKCAQEA"), "{bare}");
+        assert_eq!(read.compare(format!("v=DKIM1; p={bare}").as_bytes()), record::Says::This);
     }
 
     #[test]

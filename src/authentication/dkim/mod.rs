@@ -6,6 +6,7 @@
 //! ```
 
 mod author;
+mod canonical;
 mod check;
 mod fields;
 mod header;
@@ -27,4 +28,4 @@ pub use ring::{Entry, KeyRing, RingError};
 pub use rotation::{Seen, Stage, View};
 pub use selector::{Selector, SelectorError};
 pub use signature::{Pending, SigningError};
-pub use signers::Signers;
+pub use signers::{Choice, Signers};

@@ -8,6 +8,9 @@ use super::key::Algorithm;
 /// A string of a TXT record has at most so many octets (RFC 1035 3.3.14).
 const STRING_MAX_OCTETS: usize = 255;
 
+/// What stands before an RSAPublicKey of 2048 bits or more in a subjectPublicKeyInfo (RFC 3279 2.3.1).
+const RSA_WRAPPER_OCTETS: usize = 24;
+
 /// What the DNS is to show for a public key: a subjectPublicKeyInfo for RSA, the bare key for Ed25519.
 pub(super) fn text_of(algorithm: Algorithm, public: &[u8]) -> String {
     let kind = match algorithm {
@@ -38,10 +41,17 @@ pub(super) enum Says {
     Nothing,
 }
 
+impl Says {
+    /// Whether it is the record of any key.
+    pub(super) fn of_any(record: &[u8]) -> Self {
+        compare(record, Algorithm::Ed25519, &[])
+    }
+}
+
 /// Compares a record with what it should hold. Unknown tags are passed over, white space within a value too.
 pub(super) fn compare(record: &[u8], algorithm: Algorithm, public: &[u8]) -> Says {
     let Ok(text) = std::str::from_utf8(record) else { return Says::Nothing };
-    let (mut key, mut is_rsa, mut is_first) = (None, true, true);
+    let (mut key, mut is_rsa, mut is_first, mut is_for_us) = (None, true, true, true);
     for tag in text.split(';') {
         let Some((name, value)) = tag.split_once('=') else { continue };
         let value: String = value.split_ascii_whitespace().collect();
@@ -50,17 +60,25 @@ pub(super) fn compare(record: &[u8], algorithm: Algorithm, public: &[u8]) -> Say
             "v" => return Says::Nothing,
             "k" => is_rsa = value.eq_ignore_ascii_case("rsa"),
             "p" => key = Some(value),
+            // hashes, and services, that it may be used with: all where there is none named
+            "h" => is_for_us &= value.split(':').any(|hash| hash.eq_ignore_ascii_case("sha256")),
+            "s" => is_for_us &= value.split(':').any(|service| matches!(service, "*" | "email")),
             _ => {}
         }
         is_first = false;
     }
     let Some(key) = key else { return Says::Nothing };
     let shown = STANDARD_NO_PAD.decode(key.trim_end_matches('='));
-    if shown.is_ok_and(|shown| shown == public) && is_rsa == (algorithm == Algorithm::Rsa) {
-        Says::This
-    } else {
-        Says::Other
-    }
+    let is_same = shown.is_ok_and(|shown| is_key(&shown, algorithm, public));
+    if is_same && is_for_us && is_rsa == (algorithm == Algorithm::Rsa) { Says::This } else { Says::Other }
+}
+
+/// An RSA key may also stand there without the wrapper that says that it is one (RFC 6376 3.6.1).
+fn is_key(shown: &[u8], algorithm: Algorithm, public: &[u8]) -> bool {
+    let is_bare = algorithm == Algorithm::Rsa
+        && public.len().checked_sub(shown.len()) == Some(RSA_WRAPPER_OCTETS)
+        && public.ends_with(shown);
+    shown == public || is_bare
 }
 
 #[cfg(test)]
@@ -76,6 +94,9 @@ mod tests {
             (own.as_str(), Says::This),
             (&spaced, Says::This),
             (&format!("{own}; t=s; n=whatever"), Says::This),
+            (&format!("{own}; h=sha1"), Says::Other),
+            (&format!("{own}; h=sha1:sha256; s=email"), Says::This),
+            (&format!("{own}; s=tlsrpt"), Says::Other),
             (&own.replace("k=ed25519", "k=rsa"), Says::Other),
             (&own.replace("BwcH", "BwcI"), Says::Other),
             ("v=DKIM1; p=", Says::Other),

@@ -8,13 +8,14 @@
 //!
 //! A relay that runs and a command may both change the ring: each reads it anew under the lock.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, Uid, flock};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::key::{Algorithm, Key, KeyError, MadeKey};
@@ -62,12 +63,24 @@ pub enum RingError {
         file: PathBuf,
     },
     /// There is such a key already.
-    #[error("{domain} has a key with the selector {selector} already")]
+    #[error("{domain} has a key with the selector {selector} already: {file}")]
     There {
         /// Whose key.
         domain: Domain,
         /// Its name.
         selector: Selector,
+        /// Where it is.
+        file: PathBuf,
+    },
+    /// Mail of its domain would leave unsigned.
+    #[error("{selector} is the last {algorithm} key that signs for {domain}")]
+    Last {
+        /// Whose key.
+        domain: Domain,
+        /// Its name.
+        selector: Selector,
+        /// How it signs.
+        algorithm: Algorithm,
     },
     /// There is no such key.
     #[error("{domain} has no key with the selector {selector}")]
@@ -100,24 +113,21 @@ pub struct Entry {
     pub stage: Stage,
     /// What the DNS showed of it when that was last certain.
     pub seen: Option<Seen>,
-    /// When that was, in milliseconds since 1970.
-    pub looked: Option<u64>,
 }
 
 impl Entry {
     pub(super) fn new(domain: Domain, selector: Selector, algorithm: Algorithm, now: Timestamp) -> Self {
-        Entry { domain, selector, algorithm, made: now, stage: Stage::Published, seen: None, looked: None }
-    }
-
-    /// Whether it does the same work as another.
-    pub(super) fn is_like(&self, other: &Entry) -> bool {
-        self.algorithm == other.algorithm && self.domain == other.domain
+        Entry { domain, selector, algorithm, made: now, stage: Stage::Published, seen: None }
     }
 
     pub(super) fn is(&self, domain: &Domain, selector: &Selector) -> bool {
         self.selector == *selector && self.domain == *domain
     }
 }
+
+/// A file, and its last change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileIdentity(u64, i64, i64);
 
 /// An entry as it is written.
 #[derive(Serialize, Deserialize)]
@@ -130,8 +140,6 @@ struct Written {
     stage: Stage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<Seen>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    looked: Option<u64>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -141,17 +149,17 @@ struct List {
 
 impl Written {
     fn of(entry: &Entry) -> Self {
-        let Entry { domain, selector, algorithm, made, stage, seen, looked } = entry.clone();
+        let Entry { domain, selector, algorithm, made, stage, seen } = entry.clone();
         let (domain, selector) = (domain.as_str().into(), selector.as_str().into());
-        Written { domain, selector, algorithm, made: made.as_millis(), stage, seen, looked }
+        Written { domain, selector, algorithm, made: made.as_millis(), stage, seen }
     }
 
     fn read(self) -> Result<Entry, String> {
-        let Written { domain, selector, algorithm, made, stage, seen, looked } = self;
+        let Written { domain, selector, algorithm, made, stage, seen } = self;
         let domain = Domain::parse(&domain).map_err(|error| format!("{domain:?}: {error}"))?;
         let selector = Selector::parse(&selector).map_err(|error| error.to_string())?;
         let made = Timestamp::from_millis(made);
-        Ok(Entry { domain, selector, algorithm, made, stage, seen, looked })
+        Ok(Entry { domain, selector, algorithm, made, stage, seen })
     }
 }
 
@@ -197,7 +205,6 @@ impl KeyRing {
         let lock = self.dir.join("lock");
         let held = OpenOptions::new().write(true).create(true).truncate(false).mode(OWNER_ONLY).open(&lock);
         let held = held.map_err(io_error("opening", &lock))?;
-        self.give_to_owner(&lock)?;
         flock(&held, FlockOperation::LockExclusive)
             .map_err(|errno| io_error("locking", &lock)(errno.into()))?;
         let before = self.read()?;
@@ -216,112 +223,147 @@ impl KeyRing {
         Ok(changed)
     }
 
-    /// Adds a key that was made for this; `selector` names it, or else the day does. It signs once the DNS shows it
-    /// and everybody can see that.
+    /// Adds keys that were made for a domain, all or none; `selector` names the one, or else the day does. They sign
+    /// once the DNS shows them and everybody can see that.
     pub fn add(
         &self,
         domain: &Domain,
-        selector: Option<Selector>,
-        made: &MadeKey,
+        selector: Option<&Selector>,
+        made: &[MadeKey],
         now: Timestamp,
-    ) -> Result<Entry, RingError> {
-        self.put(domain, selector, made, (now, Stage::Published))
+    ) -> Result<Vec<Entry>, RingError> {
+        self.change(|entries| {
+            let mut added: Vec<Entry> = Vec::new();
+            for made in made {
+                match self.put(entries, (domain, selector), made, (now, Stage::Published)) {
+                    Ok(entry) => added.push(entry),
+                    Err(error) => {
+                        for entry in added {
+                            // one that stays is named by whoever meets it
+                            let _ = fs::remove_file(self.key_file(&entry.domain, &entry.selector));
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(added)
+        })
     }
 
     /// Takes a key that was in use elsewhere: it signs once the DNS shows it, as it has before.
     pub fn take_over(
         &self,
         domain: &Domain,
-        selector: Selector,
+        selector: &Selector,
         made: &MadeKey,
         now: Timestamp,
     ) -> Result<Entry, RingError> {
-        self.put(domain, Some(selector), made, (now, Stage::Waiting { until: now.as_millis() }))
+        let stage = Stage::Waiting { until: now.as_millis() };
+        self.change(|entries| self.put(entries, (domain, Some(selector)), made, (now, stage)))
     }
 
     fn put(
         &self,
-        domain: &Domain,
-        selector: Option<Selector>,
+        entries: &mut Vec<Entry>,
+        (domain, selector): (&Domain, Option<&Selector>),
         made: &MadeKey,
         (now, stage): (Timestamp, Stage),
     ) -> Result<Entry, RingError> {
         if domain.as_literal().is_some() {
             return Err(RingError::Domain(domain.clone()));
         }
+        let is_listed = |name: &Selector| entries.iter().any(|entry| entry.is(domain, name));
+        let named = |number| Selector::dated(now, made.algorithm.as_str(), number);
+        let selector = selector.cloned().unwrap_or_else(|| {
+            let is_free = |name: &Selector| !is_listed(name) && !self.key_file(domain, name).exists();
+            (1..1000).map(named).find(is_free).unwrap_or_else(|| named(1))
+        });
+        let file = self.key_file(domain, &selector);
+        if is_listed(&selector) || file.exists() {
+            return Err(RingError::There { domain: domain.clone(), selector, file });
+        }
+        Key::from_pem(domain.clone(), selector.clone(), &made.pem)
+            .map_err(|error| RingError::Key { file: file.clone(), error })?;
+        self.make_dir(&self.dir.join(domain.as_str()))?;
+        self.write(&file, made.pem.as_bytes(), false)?;
+        let entry = Entry { stage, ..Entry::new(domain.clone(), selector, made.algorithm, now) };
+        entries.push(entry.clone());
+        Ok(entry)
+    }
+
+    /// Takes a key out of service; its record has to stay for `keep`. The last of its kind that signs for a domain
+    /// only where `may_be_last`.
+    pub fn retire(
+        &self,
+        (domain, selector): (&Domain, &Selector),
+        may_be_last: bool,
+        (now, keep): (Timestamp, Duration),
+    ) -> Result<Entry, RingError> {
         self.change(|entries| {
-            let is_there = |selector: &Selector| entries.iter().any(|entry| entry.is(domain, selector));
-            let dated = || {
-                let names = (1..).map(|number| Selector::dated(now, made.algorithm.as_str(), number));
-                let free = |name: &Selector| !is_there(name) && !self.key_file(domain, name).exists();
-                names.take(1000).find(free)
+            let (domain, selector) = (domain.clone(), selector.clone());
+            let Some(at) = entries.iter().position(|entry| entry.is(&domain, &selector)) else {
+                return Err(RingError::NotThere { domain, selector });
             };
-            let selector = selector.or_else(dated);
-            let selector = selector.unwrap_or_else(|| Selector::dated(now, made.algorithm.as_str(), 1));
-            let file = self.key_file(domain, &selector);
-            if is_there(&selector) || file.exists() {
-                return Err(RingError::There { domain: domain.clone(), selector });
+            let algorithm = entries[at].algorithm;
+            let mut without = entries.clone();
+            rotation::retire(&mut without[at], now, keep);
+            let signs = |entries: &[Entry]| {
+                let of_kind =
+                    |at: &usize| entries[*at].domain == domain && entries[*at].algorithm == algorithm;
+                rotation::signing(entries).iter().any(of_kind)
+            };
+            if signs(entries) && !signs(&without) && !may_be_last {
+                return Err(RingError::Last { domain, selector, algorithm });
             }
-            let key = Key::from_pem(domain.clone(), selector.clone(), &made.pem);
-            key.map_err(|error| RingError::Key { file: file.clone(), error })?;
-            self.make_dir(&self.dir.join(domain.as_str()))?;
-            self.write(&file, made.pem.as_bytes(), false)?;
-            let entry = Entry { stage, ..Entry::new(domain.clone(), selector, made.algorithm, now) };
-            entries.push(entry.clone());
-            Ok(entry)
+            *entries = without;
+            self.remove_private(&entries[at]);
+            Ok(entries[at].clone())
         })
     }
 
-    /// Takes a key out of service; its record has to stay for `keep`.
-    pub fn retire(
-        &self,
-        domain: &Domain,
-        selector: &Selector,
-        (now, keep): (Timestamp, Duration),
-    ) -> Result<Entry, RingError> {
-        let retired = self.change(|entries| {
-            let entry = entries.iter_mut().find(|entry| entry.is(domain, selector));
-            let missing = || RingError::NotThere { domain: domain.clone(), selector: selector.clone() };
-            let entry = entry.ok_or_else(missing)?;
-            rotation::retire(entry, now, keep);
-            Ok(entry.clone())
-        })?;
-        self.remove_private(std::slice::from_ref(&retired));
-        Ok(retired)
-    }
-
-    /// Takes looks into account, each at the key of this domain and selector.
+    /// Takes looks into account, each at the key of this domain and selector. Mail that was signed is under way for
+    /// `keep` at most; where the time is in doubt nothing is removed.
     pub(super) fn advance(
         &self,
-        looks: &[(Domain, Selector, View)],
-        (now, keep): (Timestamp, Duration),
+        looks: &HashMap<(Domain, Selector), View>,
+        (now, is_doubted): (Timestamp, bool),
+        keep: Duration,
     ) -> Result<Vec<Entry>, RingError> {
-        let entries = self.change(|entries| {
-            for (domain, selector, view) in looks {
-                if let Some(entry) = entries.iter_mut().find(|entry| entry.is(domain, selector)) {
-                    rotation::advance(entry, *view, now);
-                }
+        self.change(|entries| {
+            for entry in entries.iter_mut() {
+                let view = looks.get(&(entry.domain.clone(), entry.selector.clone()));
+                rotation::advance(entry, view.copied().unwrap_or(View::Unknown), (now, is_doubted));
             }
             rotation::supersede(entries, now, keep);
             // one whose record is gone too has nothing left to be told
-            entries.retain(|entry| entry.stage != Stage::Removed || entry.seen == Some(Seen::Right));
+            entries.retain(|entry| {
+                let is_gone = entry.stage == Stage::Removed && self.remove_private(entry);
+                !is_gone || entry.seen == Some(Seen::Right)
+            });
             Ok(entries.clone())
-        })?;
-        self.remove_private(&entries);
-        Ok(entries)
+        })
     }
 
-    /// The private keys of what is removed.
-    fn remove_private(&self, entries: &[Entry]) {
-        for entry in entries.iter().filter(|entry| entry.stage == Stage::Removed) {
-            let file = self.key_file(&entry.domain, &entry.selector);
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(event = "dkim_key_not_removed", file = %file.display(), error = %error);
-                }
-                _ => {}
-            }
+    /// Removes the private key of what is removed; whether it is gone.
+    fn remove_private(&self, entry: &Entry) -> bool {
+        if entry.stage != Stage::Removed {
+            return false;
         }
+        let file = self.key_file(&entry.domain, &entry.selector);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(event = "dkim_key_not_removed", file = %file.display(), error = %error);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Which file a key is in, and since when that is as it is.
+    pub(super) fn identity(&self, entry: &Entry) -> Result<FileIdentity, RingError> {
+        let file = self.key_file(&entry.domain, &entry.selector);
+        let metadata = fs::metadata(&file).map_err(io_error("reading", &file))?;
+        Ok(FileIdentity(metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
     }
 
     /// Reads a key.
@@ -343,7 +385,8 @@ impl KeyRing {
         fs::create_dir_all(dir).map_err(io_error("making", dir))?;
         let mode = fs::set_permissions(dir, Permissions::from_mode(OWNER_ONLY_DIR));
         mode.map_err(io_error("making", dir))?;
-        self.give_to_owner(dir)
+        let above = dir.parent().unwrap_or(dir);
+        File::open(above).and_then(|above| above.sync_all()).map_err(io_error("syncing", above))
     }
 
     /// Writes a file as a whole or not at all.
@@ -359,20 +402,7 @@ impl KeyRing {
             persisted?;
             File::open(dir)?.sync_all()
         };
-        written().map_err(failed)?;
-        self.give_to_owner(file)
-    }
-
-    /// What a superuser makes must be the relay's to read: it belongs to whom the data directory belongs to.
-    fn give_to_owner(&self, path: &Path) -> Result<(), RingError> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let data_dir = self.dir.parent().unwrap_or(&self.dir);
-        let owner = fs::metadata(data_dir).map_err(io_error("reading", data_dir))?;
-        let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
-        rustix::fs::chown(path, Some(uid), Some(gid))
-            .map_err(|errno| io_error("giving away", path)(errno.into()))
+        written().map_err(failed)
     }
 }
 
@@ -404,12 +434,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let ring = KeyRing::of(dir.path());
         assert_eq!(ring.read().expect("reads"), []);
-        let first = ring.add(&domain(), None, &made(), at(0)).expect("added");
-        let second = ring.add(&domain(), None, &made(), at(0)).expect("added");
+        let first = ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
+        let second = ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
         assert_eq!(first.selector.as_str(), "20261118-ed25519");
         assert_eq!(second.selector.as_str(), "20261118-ed25519-2");
         assert_eq!(ring.read().expect("reads"), [first.clone(), second]);
-        let again = ring.add(&domain(), Some(first.selector.clone()), &made(), at(0));
+        let again = ring.add(&domain(), Some(&first.selector), &[made()], at(0));
         assert!(matches!(again, Err(RingError::There { .. })));
         let file = ring.key_file(&domain(), &first.selector);
         assert_eq!(fs::metadata(&file).expect("there").mode() & 0o777, 0o600);
@@ -422,14 +452,13 @@ mod tests {
     fn what_is_retired_before_it_signed_is_gone_with_its_private_key() {
         let dir = tempfile::tempdir().expect("a directory");
         let ring = KeyRing::of(dir.path());
-        let entry = ring.add(&domain(), None, &made(), at(0)).expect("added");
-        let retired = ring.retire(&domain(), &entry.selector, (at(1), KEEP)).expect("retired");
+        let entry = ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
+        let retired = ring.retire((&domain(), &entry.selector), false, (at(1), KEEP)).expect("retired");
         assert_eq!(retired.stage, Stage::Removed);
         assert!(!ring.key_file(&domain(), &entry.selector).exists());
-        let looks = [(domain(), entry.selector.clone(), View::Seen(Seen::Missing, KEEP))];
-        assert_eq!(ring.advance(&looks, (at(2), KEEP)).expect("advances"), []);
+        assert_eq!(ring.advance(&HashMap::new(), (at(2), false), KEEP).expect("advances"), []);
         assert!(matches!(
-            ring.retire(&domain(), &entry.selector, (at(1), KEEP)),
+            ring.retire((&domain(), &entry.selector), false, (at(1), KEEP)),
             Err(RingError::NotThere { .. })
         ));
     }
@@ -438,10 +467,43 @@ mod tests {
     fn a_list_that_makes_no_sense_is_told_and_not_written_over() {
         let dir = tempfile::tempdir().expect("a directory");
         let ring = KeyRing::of(dir.path());
-        ring.add(&domain(), None, &made(), at(0)).expect("added");
+        ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
         fs::write(ring.list_file(), "{\"keys\": [{\"domain\": \"..\"}]}").expect("written");
         assert!(matches!(ring.read(), Err(RingError::List { .. })));
-        assert!(ring.add(&domain(), None, &made(), at(0)).is_err());
+        assert!(ring.add(&domain(), None, &[made()], at(0)).is_err());
         assert!(fs::read_to_string(ring.list_file()).expect("reads").contains("\"..\""));
+    }
+
+    #[test]
+    fn the_private_key_goes_though_its_record_went_before_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ring = KeyRing::of(dir.path());
+        let entry = ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
+        let until = at(10).as_millis();
+        ring.change(|entries| {
+            entries[0].stage = Stage::Retiring { until, is_withdrawn: false };
+            Ok(())
+        })
+        .expect("changed");
+        let looks = HashMap::from([((domain(), entry.selector.clone()), View::Seen(Seen::Missing, KEEP))]);
+        assert_eq!(ring.advance(&looks, (at(9), false), KEEP).expect("advances").len(), 1);
+        assert!(ring.key_file(&domain(), &entry.selector).exists());
+        assert_eq!(ring.advance(&looks, (at(10), false), KEEP).expect("advances"), []);
+        assert!(!ring.key_file(&domain(), &entry.selector).exists());
+    }
+
+    #[test]
+    fn the_last_key_that_signs_is_retired_only_where_that_is_meant() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let ring = KeyRing::of(dir.path());
+        let entry = ring.add(&domain(), None, &[made()], at(0)).expect("added").remove(0);
+        let make_active = |entries: &mut Vec<Entry>| {
+            entries[0].stage = Stage::Active { since: 0 };
+            Ok(())
+        };
+        ring.change(make_active).expect("changed");
+        let retire = |may| ring.retire((&domain(), &entry.selector), may, (at(1), KEEP));
+        assert!(matches!(retire(false), Err(RingError::Last { .. })));
+        assert_eq!(retire(true).expect("retires").stage.as_str(), "retiring");
     }
 }

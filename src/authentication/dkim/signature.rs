@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use mail_auth::common::crypto::{Algorithm as Named, HashContext as _, HashImpl, Sha256, SigningKey as _};
-use mail_auth::common::headers::{Writable, Writer};
-use mail_auth::dkim::canonicalize::BodyHasher;
-use mail_auth::dkim::{Canonicalization, Signature};
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mail_auth::common::crypto::SigningKey as _;
 
+use super::canonical::{RelaxedBody, relax_field};
 use super::fields::Covered;
 use super::key::{Algorithm, Key};
 use crate::clock::Timestamp;
 
-const SHA256_OCTETS: usize = 32;
+/// Lines are folded so that none is longer, but for a name that is.
+const LINE_OCTETS: usize = 76;
+const NAME: &str = "DKIM-Signature";
+/// Octets of a SHA-256.
+const HASH_OCTETS: usize = 32;
 
 /// Why a message was not signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,86 +30,103 @@ pub struct SigningError {
 pub struct Pending {
     keys: Vec<Arc<Key>>,
     covered: Covered,
-    body: BodyHasher<<Sha256 as HashImpl>::Context>,
+    body: RelaxedBody,
+    hash: digest::Context,
     now: Timestamp,
-}
-
-/// What is signed: the covered fields and the signature itself, without its value (RFC 6376 3.7).
-struct Signed<'a> {
-    fields: &'a [u8],
-    signature: &'a Signature,
-}
-
-impl Writable for Signed<'_> {
-    fn write(self, writer: &mut impl Writer) {
-        writer.write(self.fields);
-        self.signature.write(writer, false);
-    }
 }
 
 impl Pending {
     pub(super) fn new(keys: Vec<Arc<Key>>, covered: Covered, now: Timestamp) -> Self {
-        let body = BodyHasher::new(Sha256::hasher(), Canonicalization::Relaxed, 0);
-        Pending { keys, covered, body, now }
+        let hash = digest::Context::new(&digest::SHA256);
+        Pending { keys, covered, body: RelaxedBody::default(), hash, now }
     }
 
     /// How many octets the signatures will have: a place for them may be kept free before the body is known.
     pub fn octets(&self) -> usize {
-        let empty = |key: &Arc<Key>| {
-            let mut signature = self.template(key, vec![0; SHA256_OCTETS]);
-            signature.b = vec![0; key.signature_octets];
-            written(&signature).len()
+        let field = |key: &Arc<Key>| {
+            let value = self.value_before(key, &[0; HASH_OCTETS]);
+            field(&value, &vec![0; key.signature_octets]).len()
         };
-        self.keys.iter().map(empty).sum()
+        self.keys.iter().map(field).sum()
     }
 
     /// More of the body.
     pub fn body(&mut self, octets: &[u8]) {
-        self.body.write(octets);
+        self.body.take(octets, &mut |relaxed| self.hash.update(relaxed));
     }
 
     /// The fields to be put before the message, and how each was signed. Takes a fraction of a millisecond: not
     /// for an arbiter.
     pub fn sign(mut self) -> Result<(Vec<u8>, Vec<Algorithm>), SigningError> {
-        let body = std::mem::replace(
-            &mut self.body,
-            BodyHasher::new(Sha256::hasher(), Canonicalization::Relaxed, 0),
-        );
-        let hash = body.finish().0.complete().as_ref().to_vec();
-        let mut fields = Vec::with_capacity(1024);
+        std::mem::take(&mut self.body).finish(&mut |relaxed| self.hash.update(relaxed));
+        let hash = self.hash.clone().finish();
+        let (mut fields, mut algorithms) = (Vec::with_capacity(1024), Vec::with_capacity(self.keys.len()));
         for key in &self.keys {
-            let mut signature = self.template(key, hash.clone());
-            let signed = Signed { fields: &self.covered.canonical, signature: &signature };
-            signature.b = key.inner.sign(signed).map_err(|error| SigningError {
-                key: format!("{} of {}", key.selector(), key.domain()).into(),
-                why: error.to_string().into(),
-            })?;
-            fields.append(&mut written(&signature));
+            let value = self.value_before(key, hash.as_ref());
+            fields.extend_from_slice(field(&value, &self.signature(key, &value)?).as_bytes());
+            algorithms.push(key.algorithm());
         }
-        Ok((fields, self.keys.iter().map(|key| key.algorithm()).collect()))
+        Ok((fields, algorithms))
     }
 
-    fn template(&self, key: &Key, body_hash: Vec<u8>) -> Signature {
-        Signature {
-            v: 1,
-            a: match key.algorithm() {
-                Algorithm::Rsa => Named::RsaSha256,
-                Algorithm::Ed25519 => Named::Ed25519Sha256,
-            },
-            d: key.domain().as_str().into(),
-            s: key.selector().as_str().into(),
-            h: self.covered.names.clone(),
-            bh: body_hash,
-            t: self.now.as_secs(),
-            ch: Canonicalization::Relaxed,
-            cb: Canonicalization::Relaxed,
-            ..Signature::default()
-        }
+    /// Over what is covered, and the field itself up to where its signature will be (RFC 6376 3.7).
+    fn signature(&self, key: &Key, value: &str) -> Result<Vec<u8>, SigningError> {
+        let mut signed = self.covered.canonical.clone();
+        relax_field(NAME.as_bytes(), value.as_bytes(), &mut signed);
+        // its own line end does not count
+        signed.truncate(signed.len() - 2);
+        key.inner.sign(&signed[..]).map_err(|error| SigningError {
+            key: format!("{} of {}", key.selector(), key.domain()).into(),
+            why: error.to_string().into(),
+        })
+    }
+
+    /// The value of the field up to `b=`, which comes last: some verifiers do not take away white space behind it.
+    fn value_before(&self, key: &Key, hash: &[u8]) -> String {
+        let algorithm = match key.algorithm() {
+            Algorithm::Rsa => "rsa-sha256",
+            Algorithm::Ed25519 => "ed25519-sha256",
+        };
+        let (domain, selector, time) = (key.domain(), key.selector(), self.now.as_secs());
+        format!(
+            " v=1; a={algorithm}; c=relaxed/relaxed;\r\n\td={domain};\r\n\ts={selector}; t={time};\r\n\th={};\r\n\t\
+             bh={};\r\n\tb=",
+            folded_names(&self.covered.names),
+            STANDARD.encode(hash),
+        )
     }
 }
 
-fn written(signature: &Signature) -> Vec<u8> {
-    let mut field = Vec::with_capacity(768);
-    signature.write(&mut field, true);
+/// The whole field.
+fn field(value: &str, signature: &[u8]) -> String {
+    let mut field = format!("{NAME}:{value}");
+    let text = STANDARD.encode(signature);
+    // the first line has `b=` in it already
+    let (first, rest) = text.split_at(text.len().min(LINE_OCTETS - 3));
+    field.push_str(first);
+    for line in rest.as_bytes().chunks(LINE_OCTETS - 1) {
+        field.push_str("\r\n\t");
+        // base64 is ASCII
+        field.extend(line.iter().map(|octet| char::from(*octet)));
+    }
+    field.push_str("\r\n");
     field
+}
+
+fn folded_names(names: &[String]) -> String {
+    let mut text = String::with_capacity(16 * names.len());
+    // behind `h=`, and before the semicolon
+    let mut left = LINE_OCTETS - 4;
+    for (number, name) in names.iter().enumerate() {
+        if number > 0 {
+            text.push(':');
+            if name.len() + 1 > left {
+                text.push_str("\r\n\t");
+                left = LINE_OCTETS - 1;
+            }
+        }
+        text.push_str(name);
+        left = left.saturating_sub(name.len() + 1);
+    }
+    text
 }

@@ -1,11 +1,12 @@
 //! Which keys sign which mail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::author::author_domain;
 use super::fields::cover;
 use super::key::Key;
+use super::selector::Selector;
 use super::signature::Pending;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
@@ -14,7 +15,19 @@ use crate::mail::Domain;
 #[derive(Debug, Default)]
 pub struct Signers {
     by_domain: Arc<HashMap<Domain, Vec<Arc<Key>>>>,
+    /// Domains that have keys which do not sign yet.
+    coming: Arc<HashSet<Domain>>,
     fallback: Option<Domain>,
+}
+
+/// What becomes of a message.
+pub enum Choice {
+    /// These keys sign it.
+    Signed(Box<Pending>),
+    /// A key for it is on its way into the DNS.
+    Later,
+    /// No key is for it.
+    Never,
 }
 
 impl Signers {
@@ -24,40 +37,52 @@ impl Signers {
         for key in keys {
             by_domain.entry(key.domain().clone()).or_default().push(key);
         }
-        Signers { by_domain: Arc::new(by_domain), fallback }
+        Signers { by_domain: Arc::new(by_domain), coming: Arc::default(), fallback }
+    }
+
+    /// The same, and these domains have keys that do not sign yet.
+    #[must_use]
+    pub fn and_coming(self, coming: impl IntoIterator<Item = Domain>) -> Self {
+        Signers { coming: Arc::new(coming.into_iter().collect()), ..self }
     }
 
     /// The same keys, and those of another domain for all other mail.
     #[must_use]
     pub fn with_fallback(&self, fallback: Option<Domain>) -> Self {
-        Signers { by_domain: self.by_domain.clone(), fallback }
+        Signers { by_domain: self.by_domain.clone(), coming: self.coming.clone(), fallback }
     }
 
-    /// Whether no mail is signed at all.
-    pub fn is_empty(&self) -> bool {
-        self.by_domain.is_empty()
+    /// Domain and selector of each key.
+    pub fn names(&self) -> HashSet<(Domain, Selector)> {
+        let keys = self.by_domain.values().flatten();
+        keys.map(|key| (key.domain().clone(), key.selector().clone())).collect()
     }
 
-    /// The keys for mail of an author: those of the domain, or of the nearest one above it that has any (which DMARC
-    /// takes for the author's, RFC 9989 3.2.10), or those for everybody.
-    fn keys_for(&self, author: Option<&Domain>) -> Option<&Vec<Arc<Key>>> {
-        let mut name = author.map(Domain::as_str);
-        while let Some(domain) = name {
+    /// Begins to sign a message with this header. Its author's keys are those of the domain in From, or of the nearest
+    /// one above it that has any (which DMARC takes for the author's, RFC 9989 3.2.10), where the sender `may_sign` for
+    /// that; else those for everybody sign it.
+    pub fn begin(&self, header: &[u8], may_sign: &dyn Fn(&Domain) -> bool, now: Timestamp) -> Choice {
+        if self.by_domain.is_empty() && self.coming.is_empty() {
+            return Choice::Never;
+        }
+        let author = author_domain(header).filter(may_sign);
+        let mut name = author.as_ref().map(Domain::as_str);
+        while let Some(text) = name {
             // a domain is stored as it was parsed, and so is what is left of one
-            if let Some(keys) = Domain::parse(domain).ok().and_then(|domain| self.by_domain.get(&domain)) {
-                return Some(keys);
+            let Ok(domain) = Domain::parse(text) else { break };
+            match self.of(&domain, header, now) {
+                Choice::Never => name = text.split_once('.').map(|(_, above)| above),
+                choice => return choice,
             }
-            name = domain.split_once('.').map(|(_, above)| above);
         }
-        self.by_domain.get(self.fallback.as_ref()?)
+        self.fallback.as_ref().map_or(Choice::Never, |fallback| self.of(fallback, header, now))
     }
 
-    /// Begins to sign a message with this header; nothing where no key is for it.
-    pub fn begin(&self, header: &[u8], now: Timestamp) -> Option<Pending> {
-        if self.is_empty() {
-            return None;
+    fn of(&self, domain: &Domain, header: &[u8], now: Timestamp) -> Choice {
+        match self.by_domain.get(domain) {
+            Some(keys) => Choice::Signed(Box::new(Pending::new(keys.clone(), cover(header), now))),
+            None if self.coming.contains(domain) => Choice::Later,
+            None => Choice::Never,
         }
-        let keys = self.keys_for(author_domain(header).as_ref())?;
-        Some(Pending::new(keys.clone(), cover(header), now))
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::rotation::Stage;
 use super::*;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::mail::Domain;
@@ -84,14 +83,15 @@ fn both(name: &str) -> Vec<Arc<Key>> {
 }
 
 fn sign(signers: &Signers, header: &str, body: &[&[u8]]) -> Option<(usize, Vec<u8>)> {
-    let mut pending = signers.begin(header.as_bytes(), START)?;
+    let Choice::Signed(mut pending) = signers.begin(header.as_bytes(), &|_| true, START) else { return None };
     let octets = pending.octets();
     body.iter().for_each(|piece| pending.body(piece));
     Some((octets, pending.sign().expect("signs").0))
 }
 
 async fn verdicts(message: &[u8], zone: &Zone) -> Vec<Verdict> {
-    verify(message, zone).await.into_iter().map(|(_, verdict)| verdict).collect()
+    let ours = Signers::new(both("a.example"), None).names();
+    verify(message, &ours, zone).await.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
 fn all_pass(verdicts: &[Verdict]) -> bool {
@@ -179,7 +179,7 @@ fn keys_are_those_of_the_author_or_of_whoever_is_above() {
     let signer = |signers: &Signers, author: &str| {
         let (_, fields) = sign(signers, &format!("From: x@{author}\r\n"), &[])?;
         let fields = String::from_utf8(fields).expect("is ASCII");
-        let (_, after) = fields.split_once(" d=").expect("names its domain");
+        let (_, after) = fields.split_once("\td=").expect("names its domain");
         Some(after.split(';').next().expect("ends").to_owned())
     };
     for (author, want, without) in [
@@ -246,7 +246,7 @@ impl House {
 
     fn generate(&self) -> Entry {
         let made = MadeKey::generate(Algorithm::Ed25519).expect("made");
-        self.ring.add(&domain("a.example"), None, &made, self.clock.now()).expect("added")
+        self.ring.add(&domain("a.example"), None, &[made], self.clock.now()).expect("added").remove(0)
     }
 
     fn publish(&self, entry: &Entry) {
@@ -269,7 +269,7 @@ impl House {
     fn signer(&self) -> Option<String> {
         let (_, fields) = sign(&self.keeper.signers().now(), HEADER, &[])?;
         let fields = String::from_utf8(fields).expect("is ASCII");
-        Some(fields.split_once(" s=")?.1.split(';').next()?.to_owned())
+        Some(fields.split_once("\ts=")?.1.split(';').next()?.to_owned())
     }
 }
 
@@ -318,7 +318,7 @@ async fn a_key_takes_its_predecessors_place_when_everybody_can_see_it() {
     assert_eq!(house.signer().as_deref(), Some(second.selector.as_str()));
 
     // it stood in two looks ago: its record stays that long after
-    assert_eq!(house.look(KEEP - 2 * TTL).await.0, told(&[(&first, "retiring"), (&second, "active")]));
+    assert_eq!(house.look(KEEP - TTL).await.0, told(&[(&first, "retiring"), (&second, "active")]));
     assert_eq!(house.look(TTL).await.0, told(&[(&first, "removed"), (&second, "active")]));
     assert!(!house.ring.key_file(&first.domain, &first.selector).exists(), "the private key is gone");
     house.zone.take_away(&house.name(&first));
@@ -330,14 +330,14 @@ async fn a_key_that_was_in_use_signs_as_soon_as_it_is_seen() {
     let house = House::new();
     let made = MadeKey::generate(Algorithm::Ed25519).expect("made");
     let selector = Selector::parse("mail").expect("a selector");
-    let taken = house.ring.take_over(&domain("a.example"), selector, &made, START).expect("taken");
+    let taken = house.ring.take_over(&domain("a.example"), &selector, &made, START).expect("taken");
     house.publish(&taken);
     assert_eq!(house.look(Duration::from_secs(1)).await.0, ["mail active"]);
     assert_eq!(house.signer().as_deref(), Some("mail"));
 }
 
 #[tokio::test]
-async fn a_key_that_others_may_read_is_told_and_what_signs_goes_on() {
+async fn one_key_that_does_not_read_is_told_and_what_signs_goes_on() {
     use std::os::unix::fs::PermissionsExt as _;
     let house = House::new();
     let first = house.generate();
@@ -346,22 +346,84 @@ async fn a_key_that_others_may_read_is_told_and_what_signs_goes_on() {
     house.look(TTL).await;
     let file = house.ring.key_file(&first.domain, &first.selector);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).expect("set");
-    assert!(matches!(house.keeper.look().await, Err(RingError::Open { .. })));
-    assert_eq!(house.signer().as_deref(), Some(first.selector.as_str()));
+    let other = MadeKey::generate(Algorithm::Ed25519).expect("made");
+    house.ring.add(&domain("b.example"), None, &[other], START).expect("added");
+    let found = house.keeper.look().await.expect("looks");
+    let told: Vec<(&str, &str)> =
+        found.astray.iter().map(|(entry, why)| (entry.domain.as_str(), *why)).collect();
+    assert_eq!(told, [("a.example", "unreadable")]);
+    assert_eq!(house.signer().as_deref(), Some(first.selector.as_str()), "it was read before");
+    assert_eq!(found.entries.len(), 2, "others are looked after all the same");
+}
+
+#[tokio::test]
+async fn a_key_that_nobody_can_look_up_is_told() {
+    let house = House::new();
+    let first = house.generate();
+    house.publish(&first);
+    house.look(TTL).await;
+    house.look(TTL).await;
+    house.zone.put(&house.name(&first), Err(DnsError::ServerFailed));
+    assert_eq!(house.look(TTL).await.1, 0, "once may happen");
+    let found = house.keeper.look().await.expect("looks");
+    assert!(matches!(&found.astray[..], [(_, "unanswered")]), "{:?}", found.astray);
+    house.publish(&first);
+    assert_eq!(house.look(TTL).await.1, 0);
+}
+
+#[tokio::test]
+async fn what_is_retired_signs_no_more_though_the_dns_is_silent() {
+    let house = House::new();
+    let first = house.generate();
+    house.publish(&first);
+    house.look(TTL).await;
+    house.look(TTL).await;
+    assert!(house.signer().is_some());
+    house.ring.retire((&first.domain, &first.selector), true, (house.clock.now(), KEEP)).expect("retired");
+    house.zone.put(&house.name(&first), Err(DnsError::TimedOut));
+    house.look(Duration::ZERO).await;
+    assert_eq!(house.signer(), None);
+}
+
+#[test]
+fn nobody_signs_for_an_author_whose_domain_is_not_theirs() {
+    let keys = ["a.example", "all.example"].map(|name| key(name, Algorithm::Ed25519));
+    let signers = Signers::new(keys, Some(domain("all.example")));
+    let owns = |owned: &Domain| owned.as_str() == "a.example";
+    let signed_for = |from: &str| {
+        let header = format!("From: x@{from}\r\n");
+        let Choice::Signed(pending) = signers.begin(header.as_bytes(), &owns, START) else {
+            panic!("unsigned")
+        };
+        String::from_utf8(pending.sign().expect("signs").0).expect("is ASCII").contains("\td=a.example;")
+    };
+    assert!(signed_for("a.example"));
+    // another's subdomain is not the client's, whatever key there is above it
+    assert!(!signed_for("other.a.example"));
+}
+
+/// RFC 8463 A.3: what others made of a message, not we.
+#[tokio::test]
+async fn the_body_of_the_rfcs_example_has_the_rfcs_hash() {
+    let signers = Signers::new([key("a.example", Algorithm::Ed25519)], None);
+    let body = b"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n";
+    let (_, fields) = sign(&signers, HEADER, &[body]).expect("has keys");
+    let fields = String::from_utf8(fields).expect("is ASCII");
+    assert!(fields.contains("\tbh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;"), "{fields}");
 }
 
 #[tokio::test]
 async fn a_sample_is_taken_when_one_is_wanted() {
     let house = House::new();
-    let mut asked = 0;
-    house.keeper.offer_sample(|| panic!("before the first look none is wanted"));
+    let is_taken = |message: &[u8]| {
+        house.keeper.offer_sample(message);
+        house.keeper.has_sample()
+    };
+    assert!(!is_taken(b"From: x\r\n\r\nx\r\n"), "before the first look none is wanted");
     house.keeper.look().await.expect("looks");
-    for _ in 0..3 {
-        house.keeper.offer_sample(|| {
-            asked += 1;
-            b"From: x\r\n\r\n".to_vec()
-        });
-    }
-    assert_eq!(asked, 1);
-    assert!(matches!(house.generate().stage, Stage::Published));
+    assert!(!is_taken(b"From: x\r\n\r\nx\r\n \r\n"), "the verifier takes that for another body");
+    assert!(is_taken(b"From: x\r\n\r\nx \r\n\r\n"));
+    house.keeper.look().await.expect("looks");
+    assert!(!house.keeper.has_sample(), "it was judged");
+    assert!(!is_taken(b"From : x\r\n\r\nx\r\n"), "the verifier does not find that field");
 }
