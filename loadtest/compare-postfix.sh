@@ -30,6 +30,8 @@
 #   accept-only         every destination is down: nobody listens there
 #   one-per-connection  one message a connection
 #   slow-network        every reply of a destination comes 20 ms late
+#   signed              all to one destination, each signed with an RSA key (DKIM):
+#                       Barid by itself, Postfix by OpenDKIM, which it counts with
 #
 # Each run has network, mount and process namespaces of its own: only loopback,
 # a private resolv.conf, spool, data and log directory; the sink answers DNS.
@@ -91,6 +93,7 @@ source "$HERE/lib/cgroup.sh"
 source "$HERE/lib/postfix.sh"
 source "$HERE/lib/barid.sh"
 source "$HERE/lib/traffic.sh"
+source "$HERE/lib/signing.sh"
 source "$HERE/lib/probe.sh"
 source "$HERE/lib/report.sh"
 source "$HERE/lib/server.sh"

@@ -22,7 +22,8 @@ async fn world_with_key() -> (World, MadeKey) {
     let (domain, selector) = (Domain::parse("sender.test"), Selector::parse("mail"));
     let key = Key::from_pem(domain.expect("a domain"), selector.expect("a selector"), &made.pem);
     let record = key.expect("reads").record();
-    let world = World::build_with(&[("there.test", Behaviour::default())], &[(NAME, &record)]).await;
+    let picky = Behaviour { unknown_prefix: Some("nobody".into()), ..Behaviour::default() };
+    let world = World::build_with(&[("there.test", picky)], &[(NAME, &record)]).await;
     (world, made)
 }
 
@@ -67,7 +68,8 @@ fn json(place: &Place, words: &[&str]) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_of_any_size_is_signed_and_verifies_where_it_arrives() {
     let (world, made) = world_with_key().await;
-    let place = Place::new(&world, &Variation::default());
+    let more = "[dkim]\nfallback_domain = \"sender.test\"";
+    let place = Place::new(&world, &Variation { more, ..Variation::default() });
     import(&place, &made);
     let relay = started(&place).await;
     let resolver = HickoryResolver::new(&DnsSettings { servers: vec![world.dns], ..DnsSettings::default() });
@@ -93,6 +95,17 @@ async fn mail_of_any_size_is_signed_and_verifies_where_it_arrives() {
     }
     let (_, metrics) = relay.get("/metrics");
     assert!(metrics.contains("barid_dkim_signatures_total{algorithm=\"rsa\"} 4\n"));
+    // what the relay writes itself is signed too
+    let to_nobody = Letter {
+        recipients: vec![Recipient::plain(Address::parse("nobody@there.test").expect("an address"))],
+        ..letter("app@sender.test", "x\r\n")
+    };
+    send(relay.smtp, &to_nobody).await.expect("accepted");
+    let (report, _) = eventually("the report", || world.arrived().into_iter().nth(4)).await;
+    assert!(report.contains("report-type=delivery-status"), "{report}");
+    let verdicts = verify(report.as_bytes(), &ours, &resolver).await;
+    // its own signature, and not that of the message that it gives back
+    assert!(matches!(&verdicts[..], [(_, Verdict::Pass)]), "{verdicts:?}");
     assert!(metrics.contains("barid_dkim_keys{stage=\"active\"} 1\n"));
     assert!(relay.terminate().await.success());
     assert!(place.barid(&["spool", "verify"]).0.success());

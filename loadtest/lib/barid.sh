@@ -38,6 +38,7 @@ expire_after = "5d"
 # as many as the tuned Postfix may open
 connections_per_site = 200
 TOML
+  if [[ ${SIGNED-no} == yes ]]; then barid_signs "$1"; fi
 }
 
 # barid_start ROOT: runs it in the background, inside sandbox and cgroup.

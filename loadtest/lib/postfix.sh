@@ -36,6 +36,7 @@ postfix_prepare() {
   fi
   postfix_settings "$etc" "$POSTFIX_FRAGMENTS/$config.cf"
   postfix_services "$etc" "$config"
+  if [[ ${SIGNED-no} == yes ]]; then postfix_signs "$root"; fi
 }
 
 # postfix_settings ETC FRAGMENT: sets each "name = value" line of FRAGMENT.
@@ -56,6 +57,7 @@ postfix_services() {
 # itself. What Debian's service does before the start (filling the chroot) is
 # done here too, outside the cgroup.
 postfix_start() {
+  if [[ ${SIGNED-no} == yes ]]; then opendkim_start "$RUN/root" || return 1; fi
   "${IN_SANDBOX[@]}" /usr/lib/postfix/configure-instance.sh - &&
     "${IN_SANDBOX[@]}" "${CGROUP_JOIN[@]}" "$CGROUP" timeout 60 postfix start
 }

@@ -5,7 +5,7 @@
 # watched by a subshell that notes, the moment the tool ends, the time and the
 # CPU the server has used by then ("TIME_MS CPU_US" in NAME.end).
 
-readonly SCENARIOS=(one-domain many-domains many-domains-tls large accept-only one-per-connection slow-network)
+readonly SCENARIOS=(one-domain many-domains many-domains-tls large accept-only one-per-connection slow-network signed)
 readonly SINK_FIRST_ADDRESS=127.0.2.1
 readonly UNUSED_PORT=2526
 
@@ -18,6 +18,7 @@ PER_CONNECTION=
 LATENCY_MS=
 RELAYS=
 TLS=
+SIGNED=
 WARM_UP_MESSAGES=
 
 LOAD_WATCHER=
@@ -25,7 +26,7 @@ SINK_WATCHER=
 
 # scenario_set NAME: sets the parameters; fails for an unknown name.
 scenario_set() {
-  MESSAGES=20000 MESSAGE_BYTES=4096 DOMAINS=1 PER_CONNECTION=10 LATENCY_MS=0 RELAYS=yes TLS=no
+  MESSAGES=20000 MESSAGE_BYTES=4096 DOMAINS=1 PER_CONNECTION=10 LATENCY_MS=0 RELAYS=yes TLS=no SIGNED=no
   WARM_UP_MESSAGES=1000
   case $1 in
     one-domain) ;;
@@ -35,6 +36,7 @@ scenario_set() {
     accept-only) RELAYS=no ;;
     one-per-connection) PER_CONNECTION=1 ;;
     slow-network) LATENCY_MS=20 ;;
+    signed) SIGNED=yes ;;
     *) return 1 ;;
   esac
   MESSAGES=$((MESSAGES / MESSAGE_DIVISOR))

@@ -115,6 +115,7 @@ impl Relay {
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader())?),
             recent: Recent::default(),
+            signers: keeper.signers(),
             listening: relay_addresses.clone(),
             work: work.clone(),
             meters: Meters::default(),

@@ -68,6 +68,7 @@ pub(super) fn circumstances<'a>(deps: &Deps, settings: &'a Settings) -> Circumst
             delay: deps.ids.next(now),
             success: deps.ids.next(now),
         },
+        signers: deps.signers.now(),
         dice: fastrand::u64(..),
     }
 }

@@ -31,6 +31,7 @@ mod path;
 mod pulse;
 mod ready;
 mod recent;
+mod report;
 mod rest;
 mod retry;
 mod route;
@@ -63,6 +64,7 @@ pub use trace::{Exchange, Probe, Way, find_way, probe};
 
 use tokio::sync::Semaphore;
 
+use crate::authentication::Signers;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, ClientTls, Dial, Judge, Resolver};
@@ -153,6 +155,8 @@ pub struct Deps {
     pub meters: Meters,
     /// Whether the manager lives.
     pub pulse: Pulse,
+    /// Whoever signs what the relay writes itself.
+    pub signers: Live<Signers>,
     /// Where we take mail ourselves.
     pub listening: Vec<SocketAddr>,
     /// What a test lets go wrong.

@@ -7,17 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::report::write_report;
 use super::retry::RetrySchedule;
+use crate::authentication::Signers;
 use crate::clock::Timestamp;
-use crate::dsn::{self, Action, Entry, Report, greylisted_for};
+use crate::dsn::{Action, Entry, greylisted_for};
 use crate::mail::{
-    BodyKind, ClientName, Domain, Envelope, MessageId, Notify, Outcome, Recipient, Reply, ReversePath,
-    Severity, Stage, Verdict,
+    Domain, Envelope, MessageId, Notify, Outcome, Recipient, Reply, ReversePath, Severity, Stage, Verdict,
 };
 use crate::queue::{self, OrderSet, Queued};
-use crate::store::{Batch, NewBody};
+use crate::store::Batch;
 
 /// The server that was asked.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +61,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) clock_is_sound: bool,
     /// The ids of reports that may be owed.
     pub(super) report_ids: ReportIds,
+    /// Whoever signs reports.
+    pub(super) signers: Arc<Signers>,
     /// Any number.
     pub(super) dice: u64,
 }
@@ -244,70 +245,15 @@ fn wait(attempts: u32, put_off: &[Said], given: &Circumstances<'_>) -> Duration 
     }
 }
 
-/// Never to the null reverse-path: reports on reports would never end.
-fn write_report(
-    batch: &mut Batch,
-    attempt: &Attempt<'_>,
-    action: Action,
-    recipients: &[Entry],
-    given: &Circumstances<'_>,
-) {
-    let envelope = &attempt.queued.envelope;
-    #[cfg(test)]
-    let envelope = &planted(envelope);
-    let (ReversePath::Address(sender), false) = (&envelope.reverse_path, recipients.is_empty()) else {
-        return;
-    };
-    let id = match action {
-        Action::Failed => given.report_ids.failure,
-        Action::Delayed(_) => given.report_ids.delay,
-        Action::Relayed | Action::Delivered => given.report_ids.success,
-    };
-    let original = attempt.tried.content;
-    let report = Report {
-        hostname: given.hostname,
-        id,
-        to: sender,
-        now: given.now,
-        arrived: envelope.arrived,
-        original: envelope.id,
-        envelope_id: envelope.envelope_id.as_ref(),
-        content: original,
-        is_whole: original.is_some_and(|content| content.len() as u64 == envelope.size_octets),
-        ret: envelope.ret,
-    };
-    let content = dsn::compose(&report, action, recipients);
-    let to = vec![Recipient::plain(sender.clone())];
-    let report = Envelope {
-        class: envelope.class,
-        size_octets: content.len() as u64,
-        body: if content.is_ascii() { BodyKind::SevenBit } else { BodyKind::EightBitMime },
-        // it names them in To
-        has_utf8_header: !sender.is_ascii(),
-        ..Envelope::plain(id, ClientName::own(), ReversePath::Null, to, given.now)
-    };
-    let expires = given.now.after(given.expire_after);
-    queue::enqueue(batch, vec![(report, given.now)], NewBody::Octets(Bytes::from(content)), expires);
-}
-
-/// A planted defect: mail without a sender gets one.
-#[cfg(test)]
-fn planted(envelope: &Envelope) -> Envelope {
-    let mut envelope = envelope.clone();
-    let is_planted = super::faults::has(super::faults::Defect::ReportsToNobody);
-    if let (true, ReversePath::Null) = (is_planted, &envelope.reverse_path) {
-        envelope.reverse_path = ReversePath::Address(envelope.recipients[0].address.clone());
-    }
-    envelope
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::clock::Clock;
-    use crate::mail::{Address, Class, EnhancedStatus};
+    use crate::mail::{Address, Class, ClientName, EnhancedStatus};
     use crate::queue::{Leases, PageRequest, Turns};
-    use crate::store::{LossyDisk, MemoryIndex, MemoryLog, Store, WriterSettings};
+    use crate::store::{LossyDisk, MemoryIndex, MemoryLog, NewBody, Store, WriterSettings};
 
     const NOW: u64 = 1_000_000;
     const NOTICE_AFTER: Duration = Duration::from_secs(400);
@@ -404,6 +350,7 @@ mod tests {
                     delay: MessageId::from_u64(3),
                     success: MessageId::from_u64(4),
                 },
+                signers: Arc::default(),
                 dice: 100,
             },
         );

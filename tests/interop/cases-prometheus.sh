@@ -77,12 +77,12 @@ ZONE
 name = \"alerts\"
 class = \"transactional\"
 networks = [\"127.0.0.2/32\"]
-sender_domains = [\"sender.test\"]
+sender_domains = [\"sender.test\", \"interop.test\"]
 [[client]]
 name = \"letters\"
 class = \"bulk\"
 networks = [\"127.0.0.3/32\"]
-sender_domains = [\"sender.test\"]
+sender_domains = [\"sender.test\", \"interop.test\"]
 [dkim]
 check_interval = \"1s\"
 [dns]

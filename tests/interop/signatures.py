@@ -106,7 +106,7 @@ def dkimpy(records, directory):
     count = 0
     for path in sorted(pathlib.Path(directory).iterdir()):
         octets = path.read_bytes()
-        found = len(re.findall(rb"(?im)^dkim-signature:.*d=interop\.test", octets))
+        found = len(re.findall(rb"(?im)^dkim-signature:.*\n\td=interop\.test;", octets))
         check(f"{path.name} has {found} signatures", found == SIGNATURES)
         for number in range(SIGNATURES):
             verdict = verifies(octets, number)

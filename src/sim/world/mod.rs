@@ -36,6 +36,7 @@ use self::network::{Network, Temper, sender};
 use self::size::Size;
 use self::trace::Trace;
 use crate::accounts::DomainPattern;
+use crate::authentication::Signers;
 use crate::clock::{Clock, RuntimeClock, Timestamp};
 use crate::gate::{self, Gate, GateSettings, Origin};
 use crate::mail::{
@@ -319,6 +320,7 @@ impl World {
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader()).map_err(or_power_cut).ok()?),
             recent: Recent::default(),
+            signers: Signers::default().into(),
             listening: Vec::new(),
             work: Work::default(),
             meters: Meters::default(),
