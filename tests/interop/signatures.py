@@ -5,6 +5,7 @@
   send PORT TO DIR          hands each of them over
   received KIND DIR OUT     writes what arrived, octet for octet: from a recorder's `data`, or a `maildir`; prints
                             how many
+  authored DIR              prints how many of the messages name an author with a domain
   dkimpy RECORDS DIR        each message has two signatures, which verify; no mutation of it does
 """
 
@@ -55,9 +56,18 @@ def theirs(directory):
         if path.suffix not in (".eml", ".txt") or path.name.startswith(("LICENSE", "README")):
             continue
         octets = re.sub(rb"\r\n|\r|\n", b"\r\n", path.read_bytes())
-        # NULs are refused, and a message that loops
-        if b"\0" not in octets and b":" in octets.split(b"\r\n")[0]:
+        # NULs are refused
+        if b"\0" not in octets and is_readable(octets):
             yield path.stem, octets if octets.endswith(b"\r\n") else octets + b"\r\n"
+
+
+def is_readable(octets):
+    """Whether dkimpy takes it for a message at all."""
+    try:
+        dkim.rfc822_parse(octets)
+    except dkim.MessageFormatError:
+        return False
+    return b":" in octets.split(b"\r\n")[0]
 
 
 def samples(out, *directories):
@@ -88,6 +98,12 @@ def received(kind, directory, out):
             octets = octets.replace(b"\n", b"\r\n")
         (pathlib.Path(out) / f"{number:04}").write_bytes(octets)
     print(number)
+
+
+def authored(directory):
+    heads = (path.read_bytes().split(b"\r\n\r\n")[0] for path in pathlib.Path(directory).iterdir())
+    unfolded = (re.sub(rb"\r\n[ \t]", b" ", head) for head in heads)
+    print(sum(1 for head in unfolded if re.search(rb"(?im)^from[ \t]*:.*@", head)))
 
 
 def dkimpy(records, directory):
@@ -126,4 +142,5 @@ def dkimpy(records, directory):
 
 
 if __name__ == "__main__":
-    {"samples": samples, "send": send, "received": received, "dkimpy": dkimpy}[sys.argv[1]](*sys.argv[2:])
+    commands = {"samples": samples, "send": send, "received": received, "authored": authored, "dkimpy": dkimpy}
+    commands[sys.argv[1]](*sys.argv[2:])
