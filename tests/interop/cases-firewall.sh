@@ -17,8 +17,9 @@ firewall() {
   # twice: it replaces itself
   on_relay nft -f "$DEPLOY/nftables/barid.nft"
   on_relay nft -f "$DEPLOY/nftables/barid.nft"
-  start listeners on_relay python3 "$HERE/reach.py" listen 22 25 8025
-  start remote on_clients python3 "$HERE/reach.py" listen 25 587
+  # not by the functions: their shells would end, and leave the listeners
+  start listeners nsenter --target "$RELAY" --mount --net python3 "$HERE/reach.py" listen 22 25 8025
+  start remote nsenter --target "$CLIENTS" --net python3 "$HERE/reach.py" listen 25 587
   wait_for "the relay's listeners" reaches open on_relay 127.0.0.1 127.0.0.1 8025
   wait_for "the remote server" reaches open on_clients 127.0.0.1 127.0.0.1 587
   firewall_inward
