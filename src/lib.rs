@@ -92,6 +92,13 @@
 //! - What is kept back on a full disk (the ballast) is for results and the next start alone.
 //! - What a message needs (8BITMIME, SMTPUTF8) is what its octets show when it comes in, not what was declared:
 //!   plain text goes everywhere.
+//! - Keys that sign are files of a ring of their own (`data_dir/dkim`), not rows and not settings: they can be made
+//!   before the first start, be taken over from elsewhere and be retired whatever the configuration looks like. Who
+//!   moves them on is a keeper that looks into the DNS; nothing signs before the DNS shows it.
+//! - A signature is begun when the header is settled and made when the body has ended; a body that is a file keeps room
+//!   at its start for it, whose size is known before. Relaxed forms are our own: the library's takes lines of white
+//!   space at the end of a body for content, which verifiers by the letter of RFC 6376 do not.
+//! - A client's mail is signed only for domains that it may send from: else one tenant could have another's name signed.
 //! - TLS has its room in `net`; sessions see a stream and a few facts. A server where TLS breaks is remembered by
 //!   address, like a dead one.
 //! - That the DNS denies a name is believed only with proof that it works: a zone above the name answers,

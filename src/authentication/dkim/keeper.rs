@@ -11,10 +11,11 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use super::check::{Verdict, is_judged_rightly, verify};
+use super::entry::{Entry, Seen, Stage};
 use super::key::Key;
 use super::record::Says;
-use super::ring::{Entry, FileIdentity, KeyRing, RingError};
-use super::rotation::{Seen, Stage, View, signing};
+use super::ring::{FileIdentity, KeyRing, RingError};
+use super::rotation::{View, signing};
 use super::selector::Selector;
 use super::signers::Signers;
 use crate::clock::Clock;

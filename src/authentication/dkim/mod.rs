@@ -5,9 +5,11 @@
 //! ring (keys and stages on the disk) <- rotation (the next stage) <- keeper (what the DNS shows)
 //! ```
 
+mod algorithm;
 mod author;
 mod canonical;
 mod check;
+mod entry;
 mod fields;
 mod header;
 mod keeper;
@@ -21,11 +23,13 @@ mod signers;
 #[cfg(test)]
 mod tests;
 
+pub use algorithm::Algorithm;
 pub use check::{Verdict, sign_and_verify, verify};
+pub use entry::{Entry, Seen, Stage};
 pub use keeper::{Findings, Keeper, KeeperSettings, look_up};
-pub use key::{Algorithm, Key, KeyError, MadeKey};
-pub use ring::{Entry, KeyRing, RingError};
-pub use rotation::{Seen, Stage, View};
+pub use key::{Key, KeyError, MadeKey};
+pub use ring::{KeyRing, RingError};
+pub use rotation::View;
 pub use selector::{Selector, SelectorError};
 pub use signature::{Pending, SigningError};
 pub use signers::{Choice, Signers};

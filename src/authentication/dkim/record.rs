@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::key::Algorithm;
+use super::algorithm::Algorithm;
 
 /// A string of a TXT record has at most so many octets (RFC 1035 3.3.14).
 const STRING_MAX_OCTETS: usize = 255;

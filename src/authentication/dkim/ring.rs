@@ -18,8 +18,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::key::{Algorithm, Key, KeyError, MadeKey};
-use super::rotation::{self, Seen, Stage, View};
+use super::algorithm::Algorithm;
+use super::entry::{Entry, Seen, Stage};
+use super::key::{Key, KeyError, MadeKey};
+use super::rotation::{self, View};
 use super::selector::Selector;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
@@ -96,33 +98,6 @@ pub enum RingError {
     /// An address literal has no records.
     #[error("{0} is no domain that could have a record")]
     Domain(Domain),
-}
-
-/// A key in the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// For whom it signs.
-    pub domain: Domain,
-    /// Its name.
-    pub selector: Selector,
-    /// How it signs.
-    pub algorithm: Algorithm,
-    /// When it was made.
-    pub made: Timestamp,
-    /// How far it has come.
-    pub stage: Stage,
-    /// What the DNS showed of it when that was last certain.
-    pub seen: Option<Seen>,
-}
-
-impl Entry {
-    pub(super) fn new(domain: Domain, selector: Selector, algorithm: Algorithm, now: Timestamp) -> Self {
-        Entry { domain, selector, algorithm, made: now, stage: Stage::Published, seen: None }
-    }
-
-    pub(super) fn is(&self, domain: &Domain, selector: &Selector) -> bool {
-        self.selector == *selector && self.domain == *domain
-    }
 }
 
 /// A file, and its last change.

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::key::Algorithm;
-use super::ring::Entry;
+use super::algorithm::Algorithm;
+use super::entry::{Entry, Seen, Stage};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 
@@ -14,18 +12,6 @@ use crate::mail::Domain;
 const WAIT_LEAST: Duration = Duration::from_secs(5 * 60);
 /// No resolver keeps anything for longer, whatever its TTL.
 const WAIT_MOST: Duration = Duration::from_secs(24 * 3600);
-
-/// What the DNS shows of a key, as far as that is certain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Seen {
-    /// Its record.
-    Right,
-    /// No record of a key.
-    Missing,
-    /// That of another key, one that was revoked, or several.
-    Other,
-}
 
 /// What a look into the DNS showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,49 +22,7 @@ pub enum View {
     Unknown,
 }
 
-/// How far a key has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "stage")]
-pub enum Stage {
-    /// Its record is to be put into the DNS, which does not show it yet.
-    Published,
-    /// The DNS shows it, but some may not see that before `until`.
-    Waiting {
-        /// Milliseconds since 1970.
-        until: u64,
-    },
-    /// It signs.
-    Active {
-        /// Milliseconds since 1970.
-        since: u64,
-    },
-    /// It signs no more, but mail that it signed may still be on its way: its record stays.
-    Retiring {
-        /// Milliseconds since 1970.
-        until: u64,
-        /// Whether an operator took it out of service: it never signs again.
-        #[serde(default)]
-        is_withdrawn: bool,
-    },
-    /// The private key is gone; the record may go.
-    Removed,
-}
-
 impl Stage {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Stage::Published => "published",
-            Stage::Waiting { .. } => "waiting",
-            Stage::Active { .. } => "active",
-            Stage::Retiring { .. } => "retiring",
-            Stage::Removed => "removed",
-        }
-    }
-
-    /// All names, in the order in which keys go through them.
-    pub const NAMES: [&'static str; 5] = ["published", "waiting", "active", "retiring", "removed"];
-
     fn retiring(until: u64) -> Self {
         Stage::Retiring { until, is_withdrawn: false }
     }

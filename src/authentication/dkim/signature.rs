@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_auth::common::crypto::SigningKey as _;
 
+use super::algorithm::Algorithm;
 use super::canonical::{RelaxedBody, relax_field};
 use super::fields::Covered;
-use super::key::{Algorithm, Key};
+use super::key::Key;
 use crate::clock::Timestamp;
 
 /// Lines are folded so that none is longer, but for a name that is.
