@@ -118,3 +118,11 @@ seeds_of_bounce() {
     sed 's/$/\r/' "$seed" >"$1/crlf-${seed##*/}"
   done
 }
+
+# behind four sizes of pieces
+seeds_of_signing() {
+  plant_behind "$1/seed" '\003\001\010\000' \
+    'From: Ann <ann@a.example>\r\nTo: b@b.example\r\nSubject: x\r\n\ty\r\nDate: d\r\n\r\nHi.\r\n\r\n  two \r\n\r\n' \
+    'from : =?utf-8?q?x?= (c) <a@b.example>, c@d\r\nList-Unsubscribe: <u>\r\nMIME-Version: 1.0\r\n\r\n' \
+    'Cc: \r\nCc: a\r\nContent-Type: t/p;\r\n  charset=x\r\n\r\n \r\n\t\r\n' '\r\n\r\n' 'no header'
+}
