@@ -60,29 +60,25 @@ impl Signers {
 
     /// Begins to sign a message with this header. Its author's keys are those of the domain in From, or of the nearest
     /// one above it that has any (which DMARC takes for the author's, RFC 9989 3.2.10), where the sender `may_sign` for
-    /// that; else those for everybody sign it.
+    /// that; else those for everybody sign it. A key that is still on its way changes nothing for the mail that others
+    /// sign meanwhile.
     pub fn begin(&self, header: &[u8], may_sign: &dyn Fn(&Domain) -> bool, now: Timestamp) -> Choice {
         if self.by_domain.is_empty() && self.coming.is_empty() {
             return Choice::Never;
         }
         let author = author_domain(header).filter(may_sign);
-        let mut name = author.as_ref().map(Domain::as_str);
-        while let Some(text) = name {
-            // a domain is stored as it was parsed, and so is what is left of one
-            let Ok(domain) = Domain::parse(text) else { break };
-            match self.of(&domain, header, now) {
-                Choice::Never => name = text.split_once('.').map(|(_, above)| above),
-                choice => return choice,
+        let names = std::iter::successors(author.as_ref().map(Domain::as_str), |name| {
+            name.split_once('.').map(|(_, above)| above)
+        });
+        // a domain is stored as it was parsed, and so is what is left of one
+        let domains = names.filter_map(|name| Domain::parse(name).ok()).chain(self.fallback.clone());
+        let mut is_coming = false;
+        for domain in domains {
+            if let Some(keys) = self.by_domain.get(&domain) {
+                return Choice::Signed(Box::new(Pending::new(keys.clone(), cover(header), now)));
             }
+            is_coming |= self.coming.contains(&domain);
         }
-        self.fallback.as_ref().map_or(Choice::Never, |fallback| self.of(fallback, header, now))
-    }
-
-    fn of(&self, domain: &Domain, header: &[u8], now: Timestamp) -> Choice {
-        match self.by_domain.get(domain) {
-            Some(keys) => Choice::Signed(Box::new(Pending::new(keys.clone(), cover(header), now))),
-            None if self.coming.contains(domain) => Choice::Later,
-            None => Choice::Never,
-        }
+        if is_coming { Choice::Later } else { Choice::Never }
     }
 }

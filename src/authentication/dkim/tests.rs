@@ -402,6 +402,37 @@ fn nobody_signs_for_an_author_whose_domain_is_not_theirs() {
     assert!(!signed_for("other.a.example"));
 }
 
+#[test]
+fn a_key_that_is_on_its_way_leaves_no_mail_unsigned() {
+    let keys = || ["a.example", "all.example"].map(|name| key(name, Algorithm::Ed25519));
+    let coming = || ["sub.a.example", "new.example"].map(domain);
+    let signers = Signers::new(keys(), Some(domain("all.example"))).and_coming(coming());
+    let without = Signers::new(keys(), None).and_coming(coming());
+    let choice = |signers: &Signers, author: &str| match signers.begin(
+        format!("From: x@{author}\r\n").as_bytes(),
+        &|_| true,
+        START,
+    ) {
+        Choice::Signed(pending) => {
+            let fields = String::from_utf8(pending.sign().expect("signs").0).expect("is ASCII");
+            fields.split("\td=").nth(1).and_then(|rest| rest.split(';').next()).expect("a domain").to_owned()
+        }
+        Choice::Later => "later".to_owned(),
+        Choice::Never => "never".to_owned(),
+    };
+    for (author, want, alone) in [
+        ("sub.a.example", "a.example", "a.example"),
+        ("new.example", "all.example", "later"),
+        ("other.example", "all.example", "never"),
+    ] {
+        assert_eq!(
+            (choice(&signers, author), choice(&without, author)),
+            (want.into(), alone.into()),
+            "{author}"
+        );
+    }
+}
+
 /// RFC 8463 A.3: what others made of a message, not we.
 #[tokio::test]
 async fn the_body_of_the_rfcs_example_has_the_rfcs_hash() {
