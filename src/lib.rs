@@ -15,6 +15,7 @@
 //! | L0 | [`clock`] | the only reader of the time |
 //! | L1 | [`smtp`] | the protocol without I/O, both ways round |
 //! | L1 | [`dsn`] | the form of delivery reports, those written and those that come back |
+//! | L1 | [`files`] | small files, written whole or not at all |
 //! | L1 | [`observe`] | the declaration of each metric, the log |
 //! | L1 | [`work`] | what is under way, by labels; permits whose number may change; values that a reload replaces |
 //! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |
@@ -112,6 +113,7 @@ pub mod app;
 pub mod authentication;
 pub mod clock;
 pub mod dsn;
+pub mod files;
 pub mod gate;
 pub mod inbound;
 pub mod mail;

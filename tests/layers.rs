@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 17] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
     ("dsn", 1),
+    ("files", 1),
     ("observe", 1),
     ("work", 1),
     ("net", 2),

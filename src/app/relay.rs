@@ -19,7 +19,7 @@ use super::gauges::{self, LastRoom};
 use super::health::Health;
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::reload::{Reins, Reloader};
-use crate::authentication::{Keeper, KeyRing};
+use crate::authentication::{Keeper, KeyRing, Signers};
 use crate::clock::Clock;
 use crate::gate::{Gate, Signing};
 use crate::inbound::{Door, Inbound, Listener};
@@ -81,48 +81,19 @@ impl Relay {
         metrics: PrometheusHandle,
         outcomes: OutcomeSink,
     ) -> anyhow::Result<Self> {
-        let (clock, work) = (Clock::watched(), Work::default());
-        let inbox = AlarmInbox::default();
-        let store = open_store(&config, &clock, inbox.clone()).await?;
-        let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
-        let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
-        let leases = Leases::default();
-        let (stop, stopping) = watch::channel(false);
-        let signing = start_signing(&config, &clock, resolver.clone()).await?;
-        let keeper = signing.keeper.clone();
+        let (inbox, (stop, stopping)) = (AlarmInbox::default(), watch::channel(false));
+        let ground = Ground::lay(&config, inbox.clone()).await?;
+        let Ground { clock, store, ids, resolver, leases, work } = ground.clone();
+        let (keeper, cpu) = start_signing(&config, &clock, resolver.clone()).await?;
         tokio::spawn(keeper.clone().run(stopping.clone()));
-        let gate = Gate::new(store.clone(), ids.clone(), clock.clone(), gate_settings(&config));
-        let gate = gate.with_signing(signing);
+        let gate = Gate::new(store.clone(), ids, clock.clone(), gate_settings(&config))
+            .with_signing(Signing::new(keeper.clone(), cpu));
         let inbound = Inbound::new(gate.clone(), rules(&config, &clock)?, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
-        let deps = Deps {
-            store: store.clone(),
-            leases: leases.clone(),
-            ids,
-            clock: clock.clone(),
-            started: clock.now(),
-            resolver: resolver.clone(),
-            dial: Arc::new(TcpDialler),
-            tls: client_tls(&config, &clock)?.into(),
-            outcomes,
-            places: Places::new(&config.outbound),
-            sluices: Sluices::new(&config.outbound.caps),
-            hosts: Hosts::default(),
-            doubt: Doubt::default(),
-            breaker: Mutex::default(),
-            orders: Orders::new(OrderSet::read(store.reader())?),
-            recent: Recent::default(),
-            signers: keeper.signers(),
-            listening: relay_addresses.clone(),
-            work: work.clone(),
-            meters: Meters::default(),
-            pulse: Pulse::default(),
-            faults: Faults::default(),
-            settings: config.outbound.clone().into(),
-        };
+        let deps = ground.sending(&config, outcomes, keeper.signers(), relay_addresses.clone())?;
         let deps = Arc::new(deps);
         let outbound = Outbound::start(deps.clone(), inbox);
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
@@ -239,6 +210,62 @@ impl Relay {
     }
 }
 
+/// What both ways of mail stand on.
+#[derive(Clone)]
+struct Ground {
+    clock: Clock,
+    store: Store,
+    ids: Arc<MessageIds>,
+    resolver: Arc<HickoryResolver>,
+    leases: Leases,
+    work: Work,
+}
+
+impl Ground {
+    async fn lay(config: &Config, inbox: AlarmInbox) -> anyhow::Result<Self> {
+        let clock = Clock::watched();
+        let store = open_store(config, &clock, inbox).await?;
+        let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
+        let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
+        Ok(Ground { clock, store, ids, resolver, leases: Leases::default(), work: Work::default() })
+    }
+
+    /// What sending shares.
+    fn sending(
+        self,
+        config: &Config,
+        outcomes: OutcomeSink,
+        signers: Live<Signers>,
+        listening: Vec<SocketAddr>,
+    ) -> anyhow::Result<Deps> {
+        Ok(Deps {
+            orders: Orders::new(OrderSet::read(self.store.reader())?),
+            started: self.clock.now(),
+            tls: client_tls(config, &self.clock)?.into(),
+            store: self.store,
+            leases: self.leases,
+            ids: self.ids,
+            clock: self.clock,
+            resolver: self.resolver,
+            dial: Arc::new(TcpDialler),
+            outcomes,
+            places: Places::new(&config.outbound),
+            sluices: Sluices::new(&config.outbound.caps),
+            hosts: Hosts::default(),
+            doubt: Doubt::default(),
+            breaker: Mutex::default(),
+            recent: Recent::default(),
+            signers,
+            listening,
+            work: self.work,
+            meters: Meters::default(),
+            pulse: Pulse::default(),
+            faults: Faults::default(),
+            settings: config.outbound.clone().into(),
+        })
+    }
+}
+
 /// Sockets for mail, and what is said at each: a reload may change that.
 fn listen(config: &Config, inbound: &Arc<Inbound>) -> anyhow::Result<(Vec<Listener>, Vec<Live<Door>>)> {
     let bound = config.relay_listeners.iter().map(|listener| {
@@ -254,7 +281,7 @@ async fn start_signing(
     config: &Config,
     clock: &Clock,
     resolver: Arc<HickoryResolver>,
-) -> anyhow::Result<Signing> {
+) -> anyhow::Result<(Arc<Keeper>, Cpu)> {
     let ring = KeyRing::of(&config.data_dir);
     let (clock, settings) = (clock.clone(), keeper_settings(config));
     let keeper = tokio::task::spawn_blocking(move || Keeper::new(ring, resolver, clock, settings));
@@ -262,7 +289,7 @@ async fn start_signing(
     let waits = histogram!(names::CPU_WAIT_SECONDS);
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let cpu = Cpu::start(threads, move |waited: Duration| waits.record(waited.as_secs_f64()));
-    Ok(Signing { keeper, cpu: cpu.context("starting threads for signing")? })
+    Ok((keeper, cpu.context("starting threads for signing")?))
 }
 
 async fn open_store(config: &Config, clock: &Clock, inbox: AlarmInbox) -> anyhow::Result<Store> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::header::{self, HEADER_MAX_OCTETS};
-use super::signing::{Signing, Unsigned, count_unsigned};
+use super::signing::{Signing, Unsigned};
 use super::stamp::{self, Origin};
 use crate::accounts::Client;
 use crate::authentication::{Choice, Pending};
@@ -276,6 +276,12 @@ impl Draft {
         if let Some(added) = missing.text() {
             self.buffer.splice(self.stamp_octets..self.stamp_octets, added.into_bytes());
         }
+        self.header = Some(header);
+        self.begin_signature(fields_end);
+    }
+
+    /// Chooses who signs it, once nothing changes its fields any more; they end in the buffer at `fields_end`.
+    fn begin_signature(&mut self, fields_end: usize) {
         self.body_at = (fields_end + EMPTY_LINE.len()).min(self.buffer.len());
         let fields = &self.buffer[self.stamp_octets..fields_end];
         let choice = self
@@ -288,7 +294,6 @@ impl Draft {
             Some(Choice::Signed(pending)) => Some(pending),
             _ => None,
         };
-        self.header = Some(header);
     }
 
     async fn spill(&mut self) -> Result<(), StoreError> {
@@ -329,20 +334,8 @@ impl Draft {
         // where it went to a file before its end was seen, the header was too large
         let is_whole = self.file.is_none();
         self.settle_header();
-        let header = self.header.unwrap_or_default();
-        if header.octets > HEADER_MAX_OCTETS || !(header.has_end || is_whole) {
-            return Err(GateError::Header);
-        }
-        if header.received >= RECEIVED_MAX {
-            return Err(GateError::Loop(header.received));
-        }
-        let must_be_signed = self.gate.settings.now().refuses_unsigned;
-        if self.pending.is_none() && self.gate.signing.is_some() {
-            count_unsigned(!must_be_signed);
-        }
-        if self.pending.is_none() && must_be_signed {
-            return Err(if self.has_key_later { GateError::KeyLater } else { GateError::NoKey });
-        }
+        self.check_header(is_whole)?;
+        self.check_signature()?;
         self.is_ascii &= self.buffer.is_ascii();
         let (body, size_octets) = self.finish_body().await?;
         let expires = self.arrived.after(self.gate.settings.now().expire_after);
@@ -352,6 +345,29 @@ impl Draft {
         queue::enqueue(&mut batch, envelopes, body, expires);
         self.gate.store.commit(batch).await?;
         Ok(Accepted { id: self.id, copies, class: self.mail.class, size_octets })
+    }
+
+    fn check_header(&self, is_whole: bool) -> Result<(), GateError> {
+        let header = self.header.unwrap_or_default();
+        if header.octets > HEADER_MAX_OCTETS || !(header.has_end || is_whole) {
+            return Err(GateError::Header);
+        }
+        if header.received >= RECEIVED_MAX {
+            return Err(GateError::Loop(header.received));
+        }
+        Ok(())
+    }
+
+    /// Whether it may be taken though nobody signs it.
+    fn check_signature(&self) -> Result<(), GateError> {
+        let (None, Some(signing)) = (&self.pending, &self.gate.signing) else { return Ok(()) };
+        let is_refused = self.gate.settings.now().refuses_unsigned;
+        signing.count_unsigned(is_refused);
+        match (is_refused, self.has_key_later) {
+            (false, _) => Ok(()),
+            (true, true) => Err(GateError::KeyLater),
+            (true, false) => Err(GateError::NoKey),
+        }
     }
 
     /// Signs; gives the whole, and its octets.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metrics::counter;
+use metrics::{Counter, counter};
 
 use crate::accounts::Client;
 use crate::authentication::{Algorithm, Choice, Keeper, Pending, SigningError};
@@ -17,10 +17,31 @@ const SAMPLE_MAX_OCTETS: usize = 64 << 10;
 /// What signs.
 #[derive(Clone)]
 pub struct Signing {
-    /// Who has the keys.
-    pub keeper: Arc<Keeper>,
-    /// Where it is done.
-    pub cpu: Cpu,
+    keeper: Arc<Keeper>,
+    cpu: Cpu,
+    meters: Meters,
+}
+
+/// Handles, looked up once: most mail may well be unsigned.
+#[derive(Clone)]
+struct Meters {
+    rsa: Counter,
+    ed25519: Counter,
+    taken: Counter,
+    refused: Counter,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        let signed = |algorithm: Algorithm| counter!(names::DKIM_SIGNED, "algorithm" => algorithm.as_str());
+        let unsigned = |outcome: &'static str| counter!(names::DKIM_UNSIGNED, "outcome" => outcome);
+        Meters {
+            rsa: signed(Algorithm::Rsa),
+            ed25519: signed(Algorithm::Ed25519),
+            taken: unsigned("taken"),
+            refused: unsigned("refused"),
+        }
+    }
 }
 
 /// Why a message was not signed that should be.
@@ -35,6 +56,11 @@ pub enum Unsigned {
 }
 
 impl Signing {
+    /// With the keys that `keeper` has, on the threads of `cpu`.
+    pub fn new(keeper: Arc<Keeper>, cpu: Cpu) -> Self {
+        Signing { keeper, cpu, meters: Meters::default() }
+    }
+
     /// Begins with a header, for whom `sender` may sign; the relay itself may for all.
     pub(super) fn begin(&self, header: &[u8], sender: Option<&Client>, now: Timestamp) -> Choice {
         let may_sign = |domain: &Domain| sender.is_none_or(|sender| sender.owns(domain));
@@ -55,7 +81,7 @@ impl Signing {
             Ok((message, algorithms))
         };
         let (message, algorithms) = self.cpu.run(work).await.unwrap_or(Err(Unsigned::Panicked))?;
-        count(&algorithms);
+        self.count(&algorithms);
         if message.len() <= SAMPLE_MAX_OCTETS {
             self.keeper.offer_sample(&message);
         }
@@ -66,18 +92,22 @@ impl Signing {
     pub(super) async fn sign_passed(&self, pending: Pending) -> Result<Vec<u8>, Unsigned> {
         let work = move || pending.sign().map_err(Unsigned::from);
         let (fields, algorithms) = self.cpu.run(work).await.unwrap_or(Err(Unsigned::Panicked))?;
-        count(&algorithms);
+        self.count(&algorithms);
         Ok(fields)
     }
-}
 
-fn count(algorithms: &[Algorithm]) {
-    for algorithm in algorithms {
-        counter!(names::DKIM_SIGNED, "algorithm" => algorithm.as_str()).increment(1);
+    fn count(&self, algorithms: &[Algorithm]) {
+        for algorithm in algorithms {
+            match algorithm {
+                Algorithm::Rsa => self.meters.rsa.increment(1),
+                Algorithm::Ed25519 => self.meters.ed25519.increment(1),
+            }
+        }
     }
-}
 
-/// A message that no key is for.
-pub(super) fn count_unsigned(is_taken: bool) {
-    counter!(names::DKIM_UNSIGNED, "outcome" => if is_taken { "taken" } else { "refused" }).increment(1);
+    /// Counts a message that no key is for.
+    pub(super) fn count_unsigned(&self, is_refused: bool) {
+        let count = if is_refused { &self.meters.refused } else { &self.meters.taken };
+        count.increment(1);
+    }
 }

@@ -275,26 +275,7 @@ impl Session<'_> {
                 self.server.accept_message(accepted.id);
             }
             Err(error) => {
-                let (reason, reply) = match &error {
-                    GateError::Loop(_) => {
-                        ("loop", Reply::new(554, EnhancedStatus::new(5, 4, 6), error.to_string()))
-                    }
-                    GateError::Header => {
-                        ("header", Reply::new(552, EnhancedStatus::new(5, 3, 4), error.to_string()))
-                    }
-                    GateError::Unsigned(_) => {
-                        let told = "the message could not be signed, try again later";
-                        ("unsigned", Reply::new(451, EnhancedStatus::new(4, 3, 0), told))
-                    }
-                    GateError::KeyLater => {
-                        ("unsigned", Reply::new(451, EnhancedStatus::new(4, 7, 20), error.to_string()))
-                    }
-                    // RFC 7372 3.1
-                    GateError::NoKey => {
-                        ("unsigned", Reply::new(550, EnhancedStatus::new(5, 7, 20), error.to_string()))
-                    }
-                    GateError::Store(error) => ("storage", storage_reply(error)),
-                };
+                let (reason, reply) = refusal(&error);
                 meters::refused(reason);
                 tracing::warn!(event = "refused", reason, peer = %self.peer, error = %error);
                 self.server.refuse(&reply);
@@ -367,6 +348,25 @@ fn class_of(priority: Option<i8>) -> Class {
         1.. => Class::Transactional,
         0 => Class::Normal,
         _ => Class::Bulk,
+    }
+}
+
+/// Why a message is not taken, for the metrics and for its client.
+fn refusal(error: &GateError) -> (&'static str, Reply) {
+    let reply = |code, (class, subject, detail)| {
+        Reply::new(code, EnhancedStatus::new(class, subject, detail), error.to_string())
+    };
+    match error {
+        GateError::Loop(_) => ("loop", reply(554, (5, 4, 6))),
+        GateError::Header => ("header", reply(552, (5, 3, 4))),
+        // RFC 7372 3.1
+        GateError::NoKey => ("unsigned", reply(550, (5, 7, 20))),
+        GateError::KeyLater => ("unsigned", reply(451, (4, 7, 20))),
+        GateError::Unsigned(_) => {
+            let told = "the message could not be signed, try again later";
+            ("unsigned", Reply::new(451, EnhancedStatus::new(4, 3, 0), told))
+        }
+        GateError::Store(error) => ("storage", storage_reply(error)),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::app::control::call::{self, CallError};
 use crate::app::control::{SOCKET, iso};
 use crate::app::parts::kept_after_retiring;
 use crate::authentication::{
-    Algorithm, Entry, Key, KeyRing, MadeKey, RingError, Seen, Selector, Stage, Verdict, View, look_up,
+    Algorithm, Entry, KeyRing, MadeKey, RingError, Seen, Selector, Stage, Verdict, View, look_up,
     sign_and_verify,
 };
 use crate::clock::{Clock, Timestamp};
@@ -256,7 +256,7 @@ impl Ring<'_> {
         let made = self.ring.add(domain, selector, &keys, self.now)?;
         self.wake("generate", domain);
         for entry in &made {
-            self.remote.print(&self.told(entry)?, &mut |told| text(told, "zone_line").to_owned())?;
+            self.print_record(entry)?;
         }
         if !self.remote.json {
             eprintln!(
@@ -271,7 +271,7 @@ impl Ring<'_> {
     fn import(&self, domain: &Domain, selector: &str, key: &MadeKey) -> anyhow::Result<()> {
         let entry = self.ring.take_over(domain, &Selector::parse(selector)?, key, self.now)?;
         self.wake("import", domain);
-        Ok(self.remote.print(&self.told(&entry)?, &mut |told| text(told, "zone_line").to_owned())?)
+        self.print_record(&entry)
     }
 
     fn list(&self, domain: Option<&Domain>) -> anyhow::Result<()> {
@@ -307,14 +307,10 @@ impl Ring<'_> {
     }
 
     fn show(&self, domain: &Domain) -> anyhow::Result<()> {
-        let mut failed = None;
-        for entry in self.kept(domain)? {
-            match self.told(&entry) {
-                Ok(told) => self.remote.print(&told, &mut |told| text(told, "zone_line").to_owned())?,
-                Err(error) => failed = Some(error),
-            }
-        }
-        failed.map_or(Ok(()), Err)
+        // one that does not read does not hide the others
+        let printed: Vec<anyhow::Result<()>> =
+            self.kept(domain)?.iter().map(|entry| self.print_record(entry)).collect();
+        printed.into_iter().collect()
     }
 
     fn retire(&self, domain: &Domain, selector: &str, force: bool) -> anyhow::Result<()> {
@@ -355,13 +351,13 @@ impl Ring<'_> {
         Ok(())
     }
 
-    /// Everything there is to tell of a key.
-    fn told(&self, entry: &Entry) -> anyhow::Result<Value> {
-        let key: Key = self.ring.key(entry)?;
+    /// Prints the record that the DNS is to show, as a line of a zone file; as JSON everything there is to tell.
+    fn print_record(&self, entry: &Entry) -> anyhow::Result<()> {
+        let key = self.ring.key(entry)?;
         let mut told = summary(entry);
         told["name"] = json!(format!("{}._domainkey.{}", entry.selector, entry.domain));
         (told["record"], told["zone_line"]) = (json!(key.record()), json!(key.zone_line()));
-        Ok(told)
+        Ok(self.remote.print(&told, &mut |told| text(told, "zone_line").to_owned())?)
     }
 
     /// Has a relay that runs look at once; without one there is nobody to tell.

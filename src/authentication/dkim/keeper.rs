@@ -213,11 +213,14 @@ impl Keeper {
             true => Ok(entries.clone()),
             false => blocking(move || ring.advance(&looks, time, keep)).await,
         };
+        let before = entries;
         let entries = advanced.unwrap_or_else(|error| {
             tracing::error!(event = "dkim_keys_not_moved_on", error = %error);
-            entries
+            before.clone()
         });
-        self.sign_with(&entries).await?;
+        if entries != before {
+            self.sign_with(&entries).await?;
+        }
         let astray = self.find_astray(&entries, &views, &unreadable);
         tell(&entries, &astray);
         self.judge_sample().await;

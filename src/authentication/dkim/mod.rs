@@ -14,6 +14,7 @@ mod fields;
 mod header;
 mod keeper;
 mod key;
+mod list;
 mod record;
 mod ring;
 mod rotation;

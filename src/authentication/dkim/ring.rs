@@ -10,20 +10,21 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
 
 use super::algorithm::Algorithm;
 use super::entry::{Entry, Seen, Stage};
 use super::key::{Key, KeyError, MadeKey};
+use super::list;
 use super::rotation::{self, View};
 use super::selector::Selector;
 use crate::clock::Timestamp;
+use crate::files::{Former, keep};
 use crate::mail::Domain;
 
 const OWNER_ONLY: u32 = 0o600;
@@ -104,40 +105,6 @@ pub enum RingError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity(u64, i64, i64);
 
-/// An entry as it is written.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    domain: String,
-    selector: String,
-    algorithm: Algorithm,
-    made: u64,
-    #[serde(flatten)]
-    stage: Stage,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    seen: Option<Seen>,
-}
-
-#[derive(Default, Serialize, Deserialize)]
-struct List {
-    keys: Vec<Written>,
-}
-
-impl Written {
-    fn of(entry: &Entry) -> Self {
-        let Entry { domain, selector, algorithm, made, stage, seen } = entry.clone();
-        let (domain, selector) = (domain.as_str().into(), selector.as_str().into());
-        Written { domain, selector, algorithm, made: made.as_millis(), stage, seen }
-    }
-
-    fn read(self) -> Result<Entry, String> {
-        let Written { domain, selector, algorithm, made, stage, seen } = self;
-        let domain = Domain::parse(&domain).map_err(|error| format!("{domain:?}: {error}"))?;
-        let selector = Selector::parse(&selector).map_err(|error| error.to_string())?;
-        let made = Timestamp::from_millis(made);
-        Ok(Entry { domain, selector, algorithm, made, stage, seen })
-    }
-}
-
 /// The ring of a data directory. Blocking: not for an arbiter.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
@@ -167,8 +134,7 @@ impl KeyRing {
             read => read.map_err(io_error("reading", &file))?,
         };
         let wrong = |error: String| RingError::List { file: file.clone(), error: error.into() };
-        let list: List = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        list.keys.into_iter().map(Written::read).collect::<Result<_, _>>().map_err(wrong)
+        list::read(&text).map_err(wrong)
     }
 
     /// Changes the list, while nobody else does; nothing is changed where `change` fails.
@@ -186,14 +152,10 @@ impl KeyRing {
         let mut entries = before.clone();
         let changed = change(&mut entries)?;
         if entries != before {
-            let keys = entries.iter().map(Written::of).collect();
             let file = self.list_file();
-            let wrong = |error: serde_json::Error| RingError::List {
-                file: file.clone(),
-                error: error.to_string().into(),
-            };
-            let text = serde_json::to_vec_pretty(&List { keys }).map_err(wrong)?;
-            self.write(&file, &text, true)?;
+            let wrong = |error: String| RingError::List { file: file.clone(), error: error.into() };
+            let text = list::written(&entries).map_err(wrong)?;
+            keep(&file, &text, Former::Replaced).map_err(io_error("writing", &file))?;
         }
         Ok(changed)
     }
@@ -260,19 +222,19 @@ impl KeyRing {
         Key::from_pem(domain.clone(), selector.clone(), &made.pem)
             .map_err(|error| RingError::Key { file: file.clone(), error })?;
         self.make_dir(&self.dir.join(domain.as_str()))?;
-        self.write(&file, made.pem.as_bytes(), false)?;
+        keep(&file, made.pem.as_bytes(), Former::Kept).map_err(io_error("writing", &file))?;
         let entry = Entry { stage, ..Entry::new(domain.clone(), selector, made.algorithm, now) };
         entries.push(entry.clone());
         Ok(entry)
     }
 
-    /// Takes a key out of service; its record has to stay for `keep`. The last of its kind that signs for a domain
+    /// Takes a key out of service; its record has to stay for `kept`. The last of its kind that signs for a domain
     /// only where `may_be_last`.
     pub fn retire(
         &self,
         (domain, selector): (&Domain, &Selector),
         may_be_last: bool,
-        (now, keep): (Timestamp, Duration),
+        (now, kept): (Timestamp, Duration),
     ) -> Result<Entry, RingError> {
         self.change(|entries| {
             let (domain, selector) = (domain.clone(), selector.clone());
@@ -281,7 +243,7 @@ impl KeyRing {
             };
             let algorithm = entries[at].algorithm;
             let mut without = entries.clone();
-            rotation::retire(&mut without[at], now, keep);
+            rotation::retire(&mut without[at], now, kept);
             let signs = |entries: &[Entry]| {
                 let of_kind =
                     |at: &usize| entries[*at].domain == domain && entries[*at].algorithm == algorithm;
@@ -297,19 +259,19 @@ impl KeyRing {
     }
 
     /// Takes looks into account, each at the key of this domain and selector. Mail that was signed is under way for
-    /// `keep` at most; where the time is in doubt nothing is removed.
+    /// `kept` at most; where the time is in doubt nothing is removed.
     pub(super) fn advance(
         &self,
         looks: &HashMap<(Domain, Selector), View>,
         (now, is_doubted): (Timestamp, bool),
-        keep: Duration,
+        kept: Duration,
     ) -> Result<Vec<Entry>, RingError> {
         self.change(|entries| {
             for entry in entries.iter_mut() {
                 let view = looks.get(&(entry.domain.clone(), entry.selector.clone()));
                 rotation::advance(entry, view.copied().unwrap_or(View::Unknown), (now, is_doubted));
             }
-            rotation::supersede(entries, now, keep);
+            rotation::supersede(entries, now, kept);
             // one whose record is gone too has nothing left to be told
             entries.retain(|entry| {
                 let is_gone = entry.stage == Stage::Removed && self.remove_private(entry);
@@ -362,22 +324,6 @@ impl KeyRing {
         mode.map_err(io_error("making", dir))?;
         let above = dir.parent().unwrap_or(dir);
         File::open(above).and_then(|above| above.sync_all()).map_err(io_error("syncing", above))
-    }
-
-    /// Writes a file as a whole or not at all.
-    fn write(&self, file: &Path, octets: &[u8], may_replace: bool) -> Result<(), RingError> {
-        let failed = io_error("writing", file);
-        let dir = file.parent().unwrap_or(&self.dir);
-        let written = || {
-            let mut draft =
-                tempfile::Builder::new().permissions(Permissions::from_mode(OWNER_ONLY)).tempfile_in(dir)?;
-            draft.write_all(octets)?;
-            draft.as_file().sync_all()?;
-            let persisted = if may_replace { draft.persist(file) } else { draft.persist_noclobber(file) };
-            persisted?;
-            File::open(dir)?.sync_all()
-        };
-        written().map_err(failed)
     }
 }
 

@@ -3,8 +3,7 @@
 //! Owns one file a name, which holds certificate and key: two files could be of two makings. Promises that a
 //! file once there is never made anew, and that only its owner may read it.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use rcgen::{
 };
 
 use super::certificate::CertificateError;
+use crate::files::{Former, keep};
 
 /// The mode of a file with a key.
 const OWNER_ONLY: u32 = 0o600;
@@ -35,7 +35,8 @@ pub(super) fn ensure(name: &str, directory: &Path) -> Result<PathBuf, Certificat
     }
     let text = make(name)
         .map_err(|error| CertificateError::Make { name: name.into(), error: error.to_string().into() })?;
-    match keep(&text, &file, directory) {
+    let kept = fs::create_dir_all(directory).and_then(|()| keep(&file, text.as_bytes(), Former::Replaced));
+    match kept {
         Ok(()) => Ok(file),
         Err(error) => Err(CertificateError::Write { file, error }),
     }
@@ -54,17 +55,6 @@ fn make(name: &str) -> Result<String, rcgen::Error> {
     params.not_after = date_time_ymd(9999, 12, 31);
     let certificate = params.self_signed(&key)?;
     Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
-}
-
-/// Whole or not at all, whenever the power goes.
-fn keep(text: &str, file: &Path, directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    // made with mode 0600
-    let mut draft = tempfile::NamedTempFile::new_in(directory)?;
-    draft.write_all(text.as_bytes())?;
-    draft.as_file().sync_all()?;
-    draft.persist(file)?;
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
