@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::mail::{Address, Class, ClientName, EnhancedStatus};
-    use crate::queue::{Leases, PageRequest, Turns};
+    use crate::queue::{Leased, Leases, PageRequest, Turns};
     use crate::store::{LossyDisk, MemoryIndex, MemoryLog, NewBody, Store, WriterSettings};
 
     const NOW: u64 = 1_000_000;
@@ -260,6 +260,53 @@ mod tests {
 
     fn reply(code: u16) -> Reply {
         Reply::new(code, EnhancedStatus::new((code / 100) as u8, 0, 0), "said")
+    }
+
+    fn store() -> Store {
+        let (log, disk, index) = (MemoryLog::new(), LossyDisk::new(), MemoryIndex::new());
+        let (disk, index) = (Arc::new(disk), Arc::new(index));
+        let settings = WriterSettings::default();
+        Store::open_on(Box::new(log), disk, index, settings, Clock::System, Box::new(|_| {}))
+            .expect("opens")
+            .0
+    }
+
+    async fn enqueue(
+        store: &Store,
+        from: ReversePath,
+        recipients: Vec<Recipient>,
+        (arrived, expires): (u64, u64),
+    ) {
+        let (client, at) = (ClientName::parse("apps").expect("a name"), Timestamp::from_millis);
+        let envelope = Envelope::plain(MessageId::from_u64(1), client, from, recipients, at(arrived));
+        let envelope = Envelope { size_octets: 2, ..envelope };
+        let (mut batch, body) = (Batch::new(), NewBody::Octets(Bytes::from_static(b"hi")));
+        queue::enqueue(&mut batch, vec![(envelope, at(NOW))], body, at(expires));
+        store.commit(batch).await.expect("commits");
+    }
+
+    /// Everything that is queued for a domain.
+    fn read(store: &Store, domain: &str) -> Vec<Leased> {
+        let request = PageRequest {
+            domain: Domain::parse(domain).expect("a domain"),
+            now: Timestamp::from_millis(u64::MAX / 2),
+            turns: Turns::default(),
+            copies_max: 10,
+            least: Class::Bulk,
+            orders: Arc::default(),
+            is_flush: false,
+        };
+        request.read(store.reader(), &Leases::default()).expect("reads").leased
+    }
+
+    /// The same in words.
+    fn tell(store: &Store, domain: &str) -> Vec<String> {
+        let line = |leased: Leased| {
+            let Queued { envelope, due, .. } = leased.queued;
+            let to: Vec<&str> = envelope.recipients.iter().map(|to| to.address.local()).collect();
+            format!("{domain}: {} ({}) @{}", to.join(" "), envelope.attempts, due.as_millis())
+        };
+        read(store, domain).into_iter().map(line).collect()
     }
 
     /// Queues a copy from `from` to as many recipients as there are codes, settles it with these, and
@@ -280,95 +327,41 @@ mod tests {
         codes: &[u16],
         clock_is_sound: bool,
     ) -> (Vec<String>, Vec<&'static str>) {
-        let parts = (Box::new(MemoryLog::new()), Arc::new(LossyDisk::new()), Arc::new(MemoryIndex::new()));
-        let (store, _) = Store::open_on(
-            parts.0,
-            parts.1,
-            parts.2,
-            WriterSettings::default(),
-            Clock::System,
-            Box::new(|_| {}),
-        )
-        .expect("opens");
+        let store = store();
         let to = |number: usize| Address::parse(&format!("u{number}@there.example")).expect("an address");
-        let envelope = Envelope {
-            size_octets: 2,
-            ..Envelope::plain(
-                MessageId::from_u64(1),
-                ClientName::parse("apps").expect("a name"),
-                from,
-                (0..codes.len()).map(|number| Recipient { notify, ..Recipient::plain(to(number)) }).collect(),
-                Timestamp::from_millis(arrived),
-            )
-        };
-        let mut batch = Batch::new();
-        let body = NewBody::Octets(Bytes::from_static(b"hi"));
-        queue::enqueue(
-            &mut batch,
-            vec![(envelope, Timestamp::from_millis(NOW))],
-            body,
-            Timestamp::from_millis(expires),
-        );
-        store.commit(batch).await.expect("commits");
-        let read = |domain: &str| {
-            let domain = Domain::parse(domain).expect("a domain");
-            let now = Timestamp::from_millis(u64::MAX / 2);
-            let orders = Arc::default();
-            PageRequest {
-                domain,
-                now,
-                turns: Turns::default(),
-                copies_max: 10,
-                least: Class::Bulk,
-                orders,
-                is_flush: false,
-            }
-            .read(store.reader(), &Leases::default())
-            .expect("reads")
-            .leased
-        };
-        let queued = read("there.example").remove(0).queued;
+        let recipients = (0..codes.len()).map(|number| Recipient { notify, ..Recipient::plain(to(number)) });
+        enqueue(&store, from, recipients.collect(), (arrived, expires)).await;
+        let queued = read(&store, "there.example").remove(0).queued;
         let verdict = |code: &u16| Verdict { reply: reply(*code), stage: Stage::Content };
         let verdicts: Vec<Verdict> = codes.iter().map(verdict).collect();
         let remote = Some(Remote { host: "mx.example", tells, tls: "none" });
         let tried = Tried { verdicts: &verdicts, remote, content: Some(b"hi") };
-        let attempt = Attempt { queued: &queued, tried, withheld: &[] };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");
-        let settlement = settle(
-            &attempt,
-            &Circumstances {
-                now: Timestamp::from_millis(NOW),
-                hostname: &hostname,
-                retry: &retry,
-                expire_after: Duration::from_secs(1),
-                delay_notice_after: Some(NOTICE_AFTER),
-                clock_is_sound,
-                orders: Arc::default(),
-                report_ids: ReportIds {
-                    failure: MessageId::from_u64(2),
-                    delay: MessageId::from_u64(3),
-                    success: MessageId::from_u64(4),
-                },
-                signers: Arc::default(),
-                dice: 100,
+        let given = Circumstances {
+            now: Timestamp::from_millis(NOW),
+            hostname: &hostname,
+            retry: &retry,
+            expire_after: Duration::from_secs(1),
+            delay_notice_after: Some(NOTICE_AFTER),
+            clock_is_sound,
+            orders: Arc::default(),
+            report_ids: ReportIds {
+                failure: MessageId::from_u64(2),
+                delay: MessageId::from_u64(3),
+                success: MessageId::from_u64(4),
             },
-        );
-        store.commit(settlement.batch).await.expect("commits");
-        let tell = |domain: &str| {
-            let line = |leased: crate::queue::Leased| {
-                let Queued { envelope, due, .. } = leased.queued;
-                let to: Vec<&str> = envelope.recipients.iter().map(|to| to.address.local()).collect();
-                format!("{domain}: {} ({}) @{}", to.join(" "), envelope.attempts, due.as_millis())
-            };
-            read(domain).into_iter().map(line).collect::<Vec<_>>()
+            signers: Arc::default(),
+            dice: 100,
         };
+        let settlement = settle(&Attempt { queued: &queued, tried, withheld: &[] }, &given);
+        store.commit(settlement.batch).await.expect("commits");
         let outcomes = settlement.outcomes.iter().map(|(outcome, _)| match outcome {
             Outcome::Delivered { .. } => "delivered",
             Outcome::Deferred { .. } => "deferred",
             Outcome::Bounced { .. } => "bounced",
         });
-        ([tell("there.example"), tell("here.example")].concat(), outcomes.collect())
+        ([tell(&store, "there.example"), tell(&store, "here.example")].concat(), outcomes.collect())
     }
 
     #[tokio::test]
