@@ -18,9 +18,10 @@
 //! | L1 | [`files`] | small files, written whole or not at all |
 //! | L1 | [`observe`] | the declaration of each metric, the log |
 //! | L1 | [`work`] | what is under way, by labels; permits whose number may change; values that a reload replaces |
-//! | L2 | [`net`] | sockets, TLS, the resolver port, where mail for a domain goes |
+//! | L2 | [`net`] | sockets, TLS, the DNS and what DNSSEC proves of it, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
+//! | L3 | [`transport`] | what mail hosts must prove: DANE, MTA-STS, operators' orders |
 //! | L3 | [`authentication`] | DKIM: keys, what they sign, how one takes another's place |
 //! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |
 //! | L5 | [`gate`] | the only way in |
@@ -124,4 +125,5 @@ pub mod queue;
 pub mod sim;
 pub mod smtp;
 pub mod store;
+pub mod transport;
 pub mod work;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 18] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("store", 2),
     ("accounts", 3),
     ("authentication", 3),
+    ("transport", 3),
     ("queue", 4),
     ("gate", 5),
     ("inbound", 6),

@@ -268,7 +268,15 @@ async fn health_and_metrics_are_served() {
     let relay = place.start().await;
     send(relay.smtp, &["you@prompt.test"], "counted").await.expect("accepted");
     relay.logged(&["event=delivered"]).await;
-    assert_eq!(relay.get("/healthz"), (200, "ok\n".to_owned()));
+    // this DNS signs nothing, and the relay was not told that it need not
+    let (status, told) = relay.get("/healthz");
+    assert!(
+        status == 200 && told.starts_with("warning\nwarning dnssec: ") && told.lines().count() == 2,
+        "{told}"
+    );
+    place.edit("[dns]", "[dns]\ndnssec = false");
+    relay.reload();
+    eventually("health", || (relay.get("/healthz") == (200, "ok\n".to_owned())).then_some(())).await;
     assert_eq!(relay.get("/nothing").0, 404);
     let (status, metrics) = relay.get("/metrics");
     assert_eq!(status, 200);

@@ -130,8 +130,8 @@ async fn shown_certificate(relay: &Relay) -> Fingerprint {
     stream.flush().await.expect("written");
     stream.read_line(&mut line).await.expect("a reply");
     let tls = ClientTls::new(TlsPolicy::Opportunistic, &Roots::public(), clock()).expect("a client");
-    let (_, facts) = tls.connect(Box::new(stream.into_inner()), "relay.test").await.expect("TLS works");
-    facts.certificate.expect("one is shown")
+    let shaken = tls.connect(Box::new(stream.into_inner()), "relay.test").await.expect("TLS works");
+    shaken.facts.certificate.expect("one is shown")
 }
 
 #[tokio::test(flavor = "multi_thread")]

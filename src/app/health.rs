@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::gauges::{LastRoom, Room};
+use super::validation;
+use crate::net::HickoryResolver;
 use crate::outbound::{Deps, Outbound};
 use crate::store::Store;
 
@@ -95,6 +97,7 @@ pub(super) struct Health {
     pub(super) store: Store,
     pub(super) outbound: Addr<Outbound>,
     pub(super) deps: Arc<Deps>,
+    pub(super) resolver: Arc<HickoryResolver>,
     pub(super) room: LastRoom,
     /// Octets that the log needs to go on.
     pub(super) log_needs: u64,
@@ -112,6 +115,7 @@ impl Health {
             self.manager(),
             self.disk(),
             self.resolver(),
+            self.validation(),
             self.clock(),
             self.breakers(),
             self.draining(Level::Warning),
@@ -150,6 +154,11 @@ impl Health {
         let why = "the DNS denies everything; mail for domains that do not exist waits".to_owned();
         let finding = Finding { check: "resolver", level: Level::Warning, why };
         self.deps.doubt.is_doubted().then_some(finding)
+    }
+
+    fn validation(&self) -> Option<Finding> {
+        let why = validation::ailment(&self.resolver)?;
+        Some(Finding { check: "dnssec", level: Level::Warning, why })
     }
 
     fn clock(&self) -> Option<Finding> {

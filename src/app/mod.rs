@@ -17,5 +17,6 @@ mod relay;
 mod reload;
 mod serve;
 mod spool;
+mod validation;
 
 pub use cli::run;

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::gate::GateSettings;
 use crate::inbound::{Door, Rules};
 use crate::net::{ClientCertificates, ClientTls, Identity, Roots, ServerTls, TlsPolicy};
+use crate::outbound::Tls;
 use crate::smtp::ServerSettings;
 
 /// What the gate goes by.
@@ -57,11 +58,11 @@ pub(super) fn door_of(config: &Config, listener: &RelayListener) -> Door {
     Door { server: Arc::new(server), proxies: listener.proxies.clone() }
 }
 
-/// For remote servers, where it is used at all.
-pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Option<ClientTls>> {
+/// For remote servers.
+pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Tls> {
     let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
-    let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock.clone())?;
-    Ok(config.tls.is_used.then_some(tls))
+    let by = |policy| ClientTls::new(policy, &roots, clock.clone());
+    Ok(Tls { any: by(TlsPolicy::Opportunistic)?, verified: by(TlsPolicy::Verified)? })
 }
 
 /// With the configured certificates, or else with one that is made once and kept with the mail.

@@ -19,18 +19,21 @@ use super::gauges::{self, LastRoom};
 use super::health::Health;
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::reload::{Reins, Reloader};
+use super::validation;
 use crate::authentication::{Keeper, KeyRing, Signers};
 use crate::clock::Clock;
 use crate::gate::{Gate, Signing};
 use crate::inbound::{Door, Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
-use crate::net::{HickoryResolver, TcpDialler};
+use crate::net::{ClientTls, HickoryResolver, TcpDialler};
 use crate::observe::{Kind, names};
 use crate::outbound::{
-    AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
+    AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices, Tls,
+    is_outside,
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::store::Store;
+use crate::transport::{HttpsFetcher, Transport};
 use crate::work::{Cpu, Live, Work};
 
 /// With room for fewer segments the log lives on its ballast.
@@ -41,6 +44,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How often it is said what shutdown waits for.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked for policies that have grown old.
+const POLICIES_TENDED_EVERY: Duration = Duration::from_secs(3600);
 /// How often it is looked whether the manager lives.
 const MANAGER_LOOK: Duration = Duration::from_secs(1);
 
@@ -93,14 +98,22 @@ impl Relay {
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
-        let deps = ground.sending(&config, outcomes, keeper.signers(), relay_addresses.clone())?;
+        validation::prove_at_start(&resolver).await;
+        tokio::spawn(validation::watch(resolver.clone(), stopping.clone()));
+        let tls = client_tls(&config, &clock)?;
+        let https = Live::new(tls.verified.clone());
+        let (signers, listening) = (keeper.signers(), relay_addresses.clone());
+        let deps =
+            ground.sending(&config, outcomes, Sending { signers, listening, tls, https: https.clone() })?;
         let deps = Arc::new(deps);
+        tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
         let outbound = Outbound::start(deps.clone(), inbox);
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
         let health = Health {
             store: store.clone(),
             outbound: outbound.clone(),
             deps: deps.clone(),
+            resolver: resolver.clone(),
             room: LastRoom::default(),
             log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
             listeners: listeners.into_iter().map(run).collect(),
@@ -119,7 +132,8 @@ impl Relay {
             keeper: keeper.clone(),
             inbound,
             doors,
-            resolver,
+            resolver: resolver.clone(),
+            https,
             deps: shared,
             manager,
         };
@@ -210,6 +224,27 @@ impl Relay {
     }
 }
 
+/// What sending needs beside the ground.
+struct Sending {
+    signers: Live<Signers>,
+    listening: Vec<SocketAddr>,
+    tls: Tls,
+    /// For the web servers of policies.
+    https: Live<ClientTls>,
+}
+
+/// Reads the policies of domains again before they run out, until the relay stops.
+async fn tend_policies(deps: Arc<Deps>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(POLICIES_TENDED_EVERY) => {
+                deps.transport.policies().tend(&*deps.resolver).await;
+            }
+            () = async { drop(stopping.wait_for(|is_stopping| *is_stopping).await) } => return,
+        }
+    }
+}
+
 /// What both ways of mail stand on.
 #[derive(Clone)]
 struct Ground {
@@ -231,23 +266,22 @@ impl Ground {
     }
 
     /// What sending shares.
-    fn sending(
-        self,
-        config: &Config,
-        outcomes: OutcomeSink,
-        signers: Live<Signers>,
-        listening: Vec<SocketAddr>,
-    ) -> anyhow::Result<Deps> {
+    fn sending(self, config: &Config, outcomes: OutcomeSink, more: Sending) -> anyhow::Result<Deps> {
+        let (dial, settings) = (Arc::new(TcpDialler), Live::new(config.outbound.clone()));
+        let (of_policies, now) = (settings.clone(), self.clock.clone());
+        let may_use = move |ip| of_policies.now().allow_loopback || is_outside(ip);
+        let fetcher = HttpsFetcher::new(self.resolver.clone(), dial.clone(), more.https, may_use);
         Ok(Deps {
+            transport: Transport::new(Arc::new(fetcher), now, Some(&config.data_dir.join("mta-sts"))),
             orders: Orders::new(OrderSet::read(self.store.reader())?),
             started: self.clock.now(),
-            tls: client_tls(config, &self.clock)?.into(),
+            tls: Some(more.tls).into(),
             store: self.store,
             leases: self.leases,
             ids: self.ids,
             clock: self.clock,
             resolver: self.resolver,
-            dial: Arc::new(TcpDialler),
+            dial,
             outcomes,
             places: Places::new(&config.outbound),
             sluices: Sluices::new(&config.outbound.caps),
@@ -255,13 +289,13 @@ impl Ground {
             doubt: Doubt::default(),
             breaker: Mutex::default(),
             recent: Recent::default(),
-            signers,
-            listening,
+            signers: more.signers,
+            listening: more.listening,
             work: self.work,
             meters: Meters::default(),
             pulse: Pulse::default(),
             faults: Faults::default(),
-            settings: config.outbound.clone().into(),
+            settings,
         })
     }
 }

@@ -14,12 +14,13 @@ use tokio::sync::Mutex;
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::serve::keep_to;
+use super::validation;
 use crate::authentication::Keeper;
 use crate::clock::Clock;
 use crate::gate::Gate;
 use crate::inbound::{Door, Inbound, Rules};
 use crate::net::{ClientTls, HickoryResolver};
-use crate::outbound::{Deps, Outbound, WaysChanged};
+use crate::outbound::{Deps, Outbound, Tls, WaysChanged};
 use crate::work::Live;
 
 /// What became of a reload.
@@ -125,6 +126,8 @@ pub(super) struct Reins {
     /// One for each listener, in their order.
     pub(super) doors: Vec<Live<Door>>,
     pub(super) resolver: Arc<HickoryResolver>,
+    /// For the web servers of policies.
+    pub(super) https: Live<ClientTls>,
     pub(super) deps: Arc<Deps>,
     pub(super) manager: Addr<Outbound>,
 }
@@ -133,7 +136,7 @@ pub(super) struct Reins {
 struct Prepared {
     config: Config,
     rules: Rules,
-    client_tls: Option<ClientTls>,
+    tls: Tls,
     resolver: HickoryResolver,
 }
 
@@ -156,6 +159,7 @@ impl Reloader {
         let report = match prepared.await.unwrap_or_else(|panic| Err(failure(&running, &panic.to_string()))) {
             Ok((difference, prepared)) => {
                 *running = Arc::new(self.reins.turn(prepared));
+                validation::prove(&self.reins.resolver).await;
                 if difference.changes_ways() {
                     // mail that rests behind a way that is no more asks for the new one
                     self.reins.manager.do_send(WaysChanged);
@@ -209,18 +213,19 @@ fn prepare(running: &Config, clock: &Clock) -> Result<(Difference, Prepared), Co
         Ok((rules(&config, clock)?, client_tls(&config, clock)?, resolver))
     };
     // the files were right when they were read: they have changed since, or the machine is short of something
-    let (rules, client_tls, resolver) = built().map_err(|error| failure(running, &format!("{error:#}")))?;
-    Ok((difference, Prepared { config, rules, client_tls, resolver }))
+    let (rules, tls, resolver) = built().map_err(|error| failure(running, &format!("{error:#}")))?;
+    Ok((difference, Prepared { config, rules, tls, resolver }))
 }
 
 impl Reins {
     /// Puts the new values in place of the old; gives what holds then.
     fn turn(&self, prepared: Prepared) -> Config {
-        let Prepared { config, rules, client_tls, resolver } = prepared;
+        let Prepared { config, rules, tls, resolver } = prepared;
         self.gate.change(gate_settings(&config));
         self.keeper.change(keeper_settings(&config));
         self.resolver.become_like(&resolver);
-        self.deps.tls.replace(client_tls);
+        self.https.replace(tls.verified.clone());
+        self.deps.tls.replace(Some(tls));
         self.deps.change(config.outbound.clone());
         self.inbound.rules.replace(rules);
         for (door, listener) in self.doors.iter().zip(&config.relay_listeners) {

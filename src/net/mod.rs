@@ -5,18 +5,19 @@
 //! addresses which mail may not be sent to are left out. Never decides what a failure means for a message.
 
 mod dial;
+mod dns;
 mod listen;
-mod meters;
 pub mod proxy;
-mod resolver;
 mod site;
 mod tls;
 
 pub use dial::{Dial, Dialling, Stream, TcpDialler, is_own_want};
+pub use dns::{
+    DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver, Tlsa, Txt, Validation, check_trust_anchor,
+};
 pub use listen::{is_local, listen, tune};
-pub use resolver::{DnsError, DnsSettings, HickoryResolver, Lookup, Mx, Resolver, Txt};
 pub use site::{ADDRESSES_MAX, HOSTS_MAX, Host, Judge, RouteError, Site, find_site};
 pub use tls::{
-    CertificateError, ClientCertificates, ClientTls, Fingerprint, Identity, Pkix, PkixFault, Roots,
-    ServerTls, TlsError, TlsFacts, TlsPolicy, TlsVersion,
+    CertificateError, Chain, ClientCertificates, ClientTls, DaneFault, Fingerprint, Handshake, Identity,
+    Pkix, PkixFault, Roots, ServerTls, TlsError, TlsFacts, TlsPolicy, TlsVersion,
 };

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::resolver::{DnsError, Mx, Resolver};
+use super::dns::{DnsError, Mx, Resolver};
 use crate::mail::Domain;
 
 /// Hosts of a domain that are tried at most.
@@ -28,6 +28,11 @@ impl Site {
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same hosts as something that mail with other demands does not share.
+    pub fn marked(self, mark: &str) -> Self {
+        Site(format!("{} ({mark})", self.0).into())
     }
 
     /// The site of a configured host.
@@ -68,6 +73,9 @@ pub enum RouteError {
     /// We are the domain's best mail host ourselves, and it is none of ours.
     #[error("mail for the domain loops back to this server")]
     LoopsBack,
+    /// The domain's MTA-STS policy lists none of its mail hosts. May pass.
+    #[error("none of the domain's mail hosts is one that its MTA-STS policy lists")]
+    NoneListed,
     /// The DNS says that the domain does not exist, but does not give an answer for others either.
     #[error("the DNS denies the domain, and everything else as well")]
     Doubted,
@@ -80,7 +88,8 @@ impl RouteError {
     /// Whether it is a property of the domain, not of the moment.
     pub fn is_permanent(&self) -> bool {
         // filters answer with such addresses in place of what they hide: that may pass as well
-        !matches!(self, RouteError::Dns(_) | RouteError::Doubted | RouteError::NoUsableAddress)
+        use RouteError::{Dns, Doubted, NoUsableAddress, NoneListed};
+        !matches!(self, Dns(_) | Doubted | NoUsableAddress | NoneListed)
     }
 }
 
@@ -173,7 +182,7 @@ fn usable(addresses: Vec<IpAddr>, port: u16, judge: &dyn Judge) -> Vec<SocketAdd
 
 #[cfg(test)]
 mod tests {
-    use super::super::resolver::{Lookup, Txt};
+    use super::super::dns::{Lookup, Txt};
     use super::*;
     use std::collections::HashMap;
     use std::future::Future;

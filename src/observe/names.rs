@@ -20,6 +20,8 @@ const CLASS: Label = closed("class", &["transactional", "normal", "bulk"]);
 const PROVIDER: Label = configured("provider", "the names of the configured providers, and `other`");
 const DIRECTION: Label = closed("direction", &["in", "out"]);
 const TLS_RESULT: Label = closed("result", &["TLSv1.2", "TLSv1.3", "failed"]);
+const PROOF: Label = closed("proof", &["clear", "unproven", "pkix", "mta-sts", "fingerprint", "dane"]);
+const DEMAND: Label = closed("demand", &["encrypted", "MTA-STS", "verify", "fingerprint", "DANE"]);
 const REFUSAL: Label = closed(
     "reason",
     &[
@@ -159,6 +161,12 @@ metrics! {
             "1 while wall time is not believed because it was set by more than an hour: nothing is given up for its age.",
         Gauge BREAKERS_OPEN = "barid_breakers_open" [] Count:
             "Kinds of refusal that come from so many domains at once that they are not believed.",
+        Gauge DNSSEC_MISSING = "barid_dnssec_missing" [] Count:
+            "1 where answers of the DNS should be validated and cannot be, so that DANE is off; 0 else.",
+        Counter CONNECTIONS_PROVEN = "barid_connections_proven_total" [PROOF] Count:
+            "Connections opened for mail that goes out, by what the host has shown of who it is.",
+        Counter HOSTS_UNPROVEN = "barid_hosts_unproven_total" [DEMAND] Count:
+            "Connections that no mail went over because the host did not prove what it must, by what demanded it.",
         Counter DNS_LOOK_UPS = "barid_dns_look_ups_total" [ANSWER] Count:
             "Questions to the resolver, answers from its cache included.",
         Histogram DNS_SECONDS = "barid_dns_seconds" [] Seconds:

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::faults;
 use super::meters;
 use super::recent::Remark;
-use super::settle::{self, Attempt, Circumstances, ReportIds, Tried, settle};
+use super::settle::{self, Attempt, Circumstances, Remote, ReportIds, Tried, settle};
 use super::{Deps, Settings};
 use crate::mail::{Class, EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
@@ -35,8 +35,7 @@ pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) {
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {
-        let (remote, tls) = tried.remote.map_or(("none", "none"), |remote| (remote.host, remote.tls));
-        tell(deps, outcome, reply, (remote, tls), waited, settlement.next_due);
+        tell(deps, outcome, reply, tried.remote, waited, settlement.next_due);
     }
     note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
@@ -120,7 +119,7 @@ pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Re
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {
-        tell(deps, outcome, reply, ("none", "none"), waited, None);
+        tell(deps, outcome, reply, None, waited, None);
         (deps.outcomes)(outcome);
     }
     Ok(())
@@ -148,15 +147,17 @@ fn tell(
     deps: &Deps,
     outcome: &Outcome,
     reply: &Reply,
-    (remote, tls): (&str, &str),
+    remote: Option<Remote<'_>>,
     (class, waited): (Class, Duration),
     next_due: Option<crate::clock::Timestamp>,
 ) {
     let (meters, delay) = (&deps.meters, waited.as_secs_f64());
+    let (tls, proof) = remote.map_or(("none", "none"), |remote| (remote.tls, remote.proof.as_str()));
+    let remote = remote.map_or("none", |remote| remote.host);
     match outcome {
         Outcome::Delivered { id, recipient } => {
             meters.delivered(class, waited);
-            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, tls, delay, reply = %reply);
+            tracing::info!(event = "delivered", id = %id, to = %recipient, remote, tls, proof, delay, reply = %reply);
         }
         Outcome::Deferred { id, recipient } => {
             meters.deferred.increment(1);

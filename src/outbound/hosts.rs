@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Deps;
-use super::connection::Connection;
+use super::connection::{Connection, Terms};
 use super::sluice::Sluice;
 use crate::clock::Timestamp;
 use crate::net::Host;
@@ -92,9 +92,13 @@ impl Hosts {
         kept.close();
     }
 
-    /// A connection to one of these addresses, if one is kept; the best address first, and to that the
-    /// connection used last.
-    pub(super) fn take(&self, addresses: &[(&Host, SocketAddr)]) -> Option<(Connection, Place)> {
+    /// A connection to one of these addresses, if one is kept that may be used under these terms; the best address
+    /// first, and to that the connection used last.
+    pub(super) fn take(
+        &self,
+        addresses: &[(&Host, SocketAddr)],
+        terms: Terms<'_>,
+    ) -> Option<(Connection, Place)> {
         let mut state = self.state();
         if state.kept.is_empty() {
             return None;
@@ -102,7 +106,10 @@ impl Hosts {
         let best = addresses.first()?.0.preference;
         let equal = addresses.iter().take_while(|(host, _)| host.preference == best);
         let place = equal.clone().find_map(|(host, address)| {
-            let is_there = |kept: &Kept| kept.connection.leads_to(&host.name, *address);
+            let is_there = |kept: &Kept| {
+                kept.connection.leads_to(&host.name, *address)
+                    && kept.connection.may_carry(terms.stance, terms.domain)
+            };
             state.kept.iter().rposition(is_there)
         })?;
         state.kept.remove(place).map(|kept| (kept.connection, kept.place))

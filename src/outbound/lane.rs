@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::pace::Pace;
 use super::ready::Ready;
-use crate::mail::{Class, ClientName};
+use crate::mail::{Class, ClientName, Domain};
 use crate::queue::Leased;
 use crate::work::Permit;
 
@@ -251,6 +251,11 @@ impl Lane {
         }
         ready.push_front(class, &client, octets, work);
         ready.pop().unwrap_or_else(|| unreachable!("it was just put in"))
+    }
+
+    /// Whose mail is next.
+    pub(super) fn first_domain(&self) -> Option<Domain> {
+        self.ready().first().and_then(|work| work.leased.queued.domain().cloned())
     }
 
     /// The next copy, if there is one.

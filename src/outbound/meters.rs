@@ -195,6 +195,16 @@ pub(super) fn breaker(is_open: bool) {
     if is_open { open.increment(1.0) } else { open.decrement(1.0) }
 }
 
+/// A connection is up, and this is what it has shown of who is at the other end.
+pub(super) fn proven(proof: &'static str) {
+    counter!(names::CONNECTIONS_PROVEN, "proof" => proof).increment(1);
+}
+
+/// A host did not prove what it must, by this demand.
+pub(super) fn unproven(demand: &'static str) {
+    counter!(names::HOSTS_UNPROVEN, "demand" => demand).increment(1);
+}
+
 /// A TLS handshake ended, with this version or not at all.
 pub(super) fn handshake(result: &'static str) {
     counter!(names::TLS_HANDSHAKES, "direction" => "out", "result" => result).increment(1);

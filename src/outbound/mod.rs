@@ -38,6 +38,7 @@ mod route;
 mod session;
 mod settle;
 mod sluice;
+mod tls_orders;
 mod trace;
 
 use std::net::{IpAddr, SocketAddr};
@@ -60,7 +61,8 @@ pub use recent::{Recent, Remark};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
 pub use sluice::{Cap, Caps, Sluices};
-pub use trace::{Exchange, Probe, Way, find_way, probe};
+pub use tls_orders::{TlsOrder, TlsOrders};
+pub use trace::{Exchange, Pretended, Probe, Way, demand_of, find_way, probe};
 
 use tokio::sync::Semaphore;
 
@@ -70,6 +72,7 @@ use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, ClientTls, Dial, Judge, Resolver};
 use crate::queue::{Leases, Orders};
 use crate::store::Store;
+use crate::transport::Transport;
 use crate::work::{Live, Permits, Work};
 
 /// How mail is sent.
@@ -89,6 +92,8 @@ pub struct Settings {
     pub delay_notice_after: Option<Duration>,
     /// Where mail for some domains goes whatever the DNS says.
     pub routes: Routes,
+    /// What hosts of some domains must prove, whatever these publish.
+    pub tls: TlsOrders,
     /// Connections to one site.
     pub connections_per_site_max: usize,
     /// Messages a second to one site.
@@ -115,6 +120,15 @@ pub struct Settings {
     pub messages_per_connection_max: u32,
 }
 
+/// TLS towards mail hosts, by what is asked in the handshake already.
+#[derive(Clone)]
+pub struct Tls {
+    /// Nothing: what is shown is judged afterwards.
+    pub any: ClientTls,
+    /// A certificate for the host's name.
+    pub verified: ClientTls,
+}
+
 /// What sessions and actors share.
 pub struct Deps {
     /// Where everything durable is.
@@ -132,7 +146,9 @@ pub struct Deps {
     /// The way to remote servers.
     pub dial: Arc<dyn Dial>,
     /// For servers that offer TLS; never used where there is none.
-    pub tls: Live<Option<ClientTls>>,
+    pub tls: Live<Option<Tls>>,
+    /// What domains and their hosts demand.
+    pub transport: Transport,
     /// Hears of outcomes.
     pub outcomes: OutcomeSink,
     /// How much may be under way at once.
@@ -202,21 +218,7 @@ impl Deps {
 
 impl Judge for Deps {
     fn may_use(&self, ip: IpAddr) -> bool {
-        if self.settings.now().allow_loopback {
-            return true;
-        }
-        match ip.to_canonical() {
-            IpAddr::V4(v4) => {
-                !(v4.is_loopback()
-                    || v4.is_unspecified()
-                    || v4.is_link_local()
-                    || v4.is_broadcast()
-                    || v4.is_multicast())
-            }
-            IpAddr::V6(v6) => {
-                !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
-            }
-        }
+        self.settings.now().allow_loopback || is_outside(ip)
     }
 
     fn is_self(&self, host: &Domain, addresses: &[SocketAddr]) -> bool {
@@ -228,5 +230,21 @@ impl Judge for Deps {
             })
         };
         *host == self.settings.now().hostname || addresses.iter().any(is_ours)
+    }
+}
+
+/// Whether an address may be that of somebody else's server: none that means this machine or its link.
+pub fn is_outside(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()
+                || v4.is_broadcast()
+                || v4.is_multicast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unicast_link_local() || v6.is_multicast())
+        }
     }
 }

@@ -61,11 +61,22 @@ impl<T> Ready<T> {
         line.items.push_front((item, octets));
     }
 
-    /// The next item.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    /// The class whose turn it is.
+    fn turn(&self) -> Option<usize> {
         let waits = |class: &ClassLine<T>| class.len > 0;
         let starving = self.classes.iter().rposition(|class| waits(class) && class.passed_over >= PATIENCE);
-        let chosen = starving.or_else(|| self.classes.iter().position(waits))?;
+        starving.or_else(|| self.classes.iter().position(waits))
+    }
+
+    /// The item that is next, left where it is.
+    pub(super) fn first(&self) -> Option<&T> {
+        let lines = self.classes[self.turn()?].clients.values().filter(|line| !line.items.is_empty());
+        lines.min_by_key(|line| line.served_octets)?.items.front().map(|(item, _)| item)
+    }
+
+    /// The next item.
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let chosen = self.turn()?;
         for class in self.classes[chosen + 1..].iter_mut().filter(|class| class.len > 0) {
             class.passed_over += 1;
         }
@@ -122,6 +133,19 @@ mod tests {
         ready.push(Class::Normal, &client("office"), 4096, 1000);
         ready.push(Class::Transactional, &client("shop"), 4096, 2000);
         assert_eq!([ready.pop(), ready.pop(), ready.pop()], [Some(2000), Some(1000), Some(1)]);
+    }
+
+    #[test]
+    fn the_first_item_is_the_one_that_is_taken_next() {
+        let mut ready = Ready::default();
+        assert_eq!(ready.first(), None::<&u64>);
+        for number in 0..300 {
+            let class = Class::ALL[number as usize % Class::ALL.len()];
+            ready.push(class, &client(["a", "b"][number as usize % 2]), 4096 * number, number);
+        }
+        while let Some(first) = ready.first().copied() {
+            assert_eq!(ready.pop(), Some(first));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::accounts::DomainPattern;
 use crate::mail::Domain;
 use crate::net::{self, Host, Resolver, RouteError, Site};
 use crate::queue::Destination;
+use crate::transport::{Stance, Sts};
 
 /// Mail for some domains goes to one host.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub(super) struct Route {
     pub(super) hosts: Arc<Vec<Host>>,
     /// Under whose hand it is, where that has a limit.
     pub(super) provider: Option<Arc<Sluice>>,
+    /// What the hosts must prove.
+    pub(super) stance: Stance,
+    /// The policy that the domain publishes.
+    pub(super) sts: Sts,
 }
 
 impl Route {
@@ -55,14 +60,28 @@ pub(super) async fn resolve(
     domain: &Domain,
 ) -> Result<Route, RouteError> {
     let settings = deps.settings.now();
+    let order = settings.tls.order(domain);
     if let Some(via) = settings.routes.fixed(domain) {
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
-        return Ok(Route { site: Site::fixed(via), hosts: Arc::new(vec![host]), provider: None });
+        let stance = Stance::by_order(order);
+        let site = mark(Site::fixed(via), &stance);
+        return Ok(Route { site, hosts: Arc::new(vec![host]), provider: None, stance, sts: Sts::NotAsked });
     }
-    let hosts = net::find_site(resolver, domain, settings.port, deps).await?;
-    let provider = deps.sluices.provider(&hosts);
-    Ok(Route { site: Site::of(&hosts), hosts: Arc::new(hosts), provider })
+    let mut hosts = net::find_site(resolver, domain, settings.port, deps).await?;
+    let (stance, sts) = deps.transport.stance(resolver, domain, order).await;
+    hosts.retain(|host| sts.admits(&host.name));
+    if hosts.is_empty() {
+        return Err(RouteError::NoneListed);
+    }
+    let (provider, site) = (deps.sluices.provider(&hosts), mark(Site::of(&hosts), &stance));
+    Ok(Route { site, hosts: Arc::new(hosts), provider, stance, sts })
+}
+
+/// Domains of another stance than most have sites of their own: what is proven for the one is not for the other,
+/// and a host that fails the one may be good enough for the other.
+fn mark(site: Site, stance: &Stance) -> Site {
+    if *stance == Stance::default() { site } else { site.marked(&stance.to_string()) }
 }
 
 #[cfg(test)]

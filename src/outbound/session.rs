@@ -10,7 +10,7 @@ use super::Deps;
 #[cfg(test)]
 use super::conclude::unreached;
 use super::conclude::{circumstances, conclude, hold_damaged};
-use super::connection::{Age, Connection, Transacted, Unreachable};
+use super::connection::{Age, Connection, Terms, Transacted, Unreachable};
 #[cfg(test)]
 use super::faults;
 use super::hosts::Place;
@@ -112,7 +112,9 @@ async fn find_connection(
         None => None,
     };
     let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
-    while let Some((mut connection, place)) = deps.hosts.take(&order) {
+    let first = lane.first_domain();
+    let terms = Terms { stance: &route.stance, domain: first.as_ref() };
+    while let Some((mut connection, place)) = deps.hosts.take(&order, terms) {
         if !connection.is_stale() {
             deps.meters.connection_reused();
             return Ok((connection, place, turn));
@@ -123,7 +125,7 @@ async fn find_connection(
     if lane.balance().0 == 0 {
         return Err(Parting::Unneeded);
     }
-    match Connection::open(deps, &order).await {
+    match Connection::open(deps, &order, terms).await {
         Ok(connection) => {
             deps.meters.connection_opened();
             Ok((connection, place, turn))
@@ -250,6 +252,10 @@ impl Session<'_> {
             let paced_at = Instant::now();
             let first = (work, turn.take());
             let Some(work) = in_time(self.deps, route, (lane, place), first).await else { return true };
+            if !connection.may_carry(&route.stance, work.leased.queued.domain()) {
+                lane.push_front(work);
+                return true;
+            }
             if self.is_stopped(&work) {
                 // its lease ends, and its domain's alarm is set behind the order
                 continue;
@@ -322,8 +328,12 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let remote =
-            Remote { host: connection.host(), tells: connection.tells_senders(), tls: connection.tls() };
+        let remote = Remote {
+            host: connection.host(),
+            tells: connection.tells_senders(),
+            tls: connection.tls(),
+            proof: connection.proof(),
+        };
         let content = if self.may_be_reported(&work.leased.queued, &verdicts, remote) {
             for_report(body, envelope).await
         } else {

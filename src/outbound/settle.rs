@@ -17,6 +17,7 @@ use crate::mail::{
 };
 use crate::queue::{self, OrderSet, Queued};
 use crate::store::Batch;
+use crate::transport::Proof;
 
 /// The server that was asked.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Remote<'a> {
     pub(super) tells: bool,
     /// The version of TLS, or `none`.
     pub(super) tls: &'static str,
+    /// What it has shown of who it is.
+    pub(super) proof: Proof,
 }
 
 /// What came of trying.
@@ -334,7 +337,7 @@ mod tests {
         let queued = read(&store, "there.example").remove(0).queued;
         let verdict = |code: &u16| Verdict { reply: reply(*code), stage: Stage::Content };
         let verdicts: Vec<Verdict> = codes.iter().map(verdict).collect();
-        let remote = Some(Remote { host: "mx.example", tells, tls: "none" });
+        let remote = Some(Remote { host: "mx.example", tells, tls: "none", proof: Proof::Clear });
         let tried = Tried { verdicts: &verdicts, remote, content: Some(b"hi") };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");

@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use super::{Deps, doubt};
 use crate::mail::{Address, Domain, Reply, ReversePath};
-use crate::net::{Host, Pkix, RouteError, Site, Stream};
+use crate::net::{DnsError, Handshake, Host, Pkix, RouteError, Site, Stream};
 use crate::smtp::ReplyReader;
+use crate::transport::{self, Demand, Proof, Stance, Sts, Unproven};
 
 /// How long a server may take for each answer: somebody is watching.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +30,10 @@ pub struct Way {
     pub provider: Option<Box<str>>,
     /// The hosts, best first.
     pub hosts: Vec<Host>,
+    /// What they must prove.
+    pub stance: Stance,
+    /// The policy that the domain publishes.
+    pub sts: Sts,
 }
 
 /// Finds the way of a domain's mail.
@@ -38,7 +43,8 @@ pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
     let is_fixed = deps.settings.now().routes.fixed(domain).is_some();
     let provider = route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
     let provider = provider.map(|provider| provider.name.clone());
-    Ok(Way { site: route.site, is_fixed, provider, hosts: route.hosts.to_vec() })
+    let hosts = route.hosts.to_vec();
+    Ok(Way { site: route.site, is_fixed, provider, hosts, stance: route.stance, sts: route.sts })
 }
 
 /// What was said, and what was heard.
@@ -59,6 +65,10 @@ pub struct Probe {
     pub tls: Option<String>,
     /// What is known of the server's certificate.
     pub certificate: Option<String>,
+    /// What the server has shown of who it is, where mail may go to it.
+    pub proof: Option<&'static str>,
+    /// Why mail may not go to it, which has not proven what it must.
+    pub unproven: Option<String>,
     /// Whether the server would take a message for the address.
     pub is_accepted: bool,
 }
@@ -69,21 +79,41 @@ impl Probe {
     }
 }
 
+/// What a host must prove, for mail to a domain.
+pub async fn demand_of(deps: &Deps, way: &Way, host: &Host, address: SocketAddr) -> Result<Demand, DnsError> {
+    transport::demand(&*deps.resolver, &way.stance, &host.name, address.port()).await
+}
+
+/// A message that is not sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Pretended<'a> {
+    /// From whom.
+    pub from: &'a ReversePath,
+    /// To whom.
+    pub to: &'a Address,
+}
+
 /// Speaks to a host as if a message were to be sent, and takes leave before its content. Where TLS does not work
-/// it is tried in clear, as for mail (RFC 7435).
-pub async fn probe(deps: &Deps, host: &Host, address: SocketAddr, from: &ReversePath, to: &Address) -> Probe {
+/// and need not it is tried in clear, as for mail (RFC 7435).
+pub async fn probe(
+    deps: &Deps,
+    (host, address): (&Host, SocketAddr),
+    demand: &Demand,
+    message: Pretended<'_>,
+) -> Probe {
     let mut talk = match Talk::begin(deps, address, Probe::default()).await {
         Ok(talk) => talk,
         Err(probe) => return probe,
     };
-    let goes_on = talk.as_far_as_rcpt(deps, host, (from, to), deps.tls.now().is_some()).await;
-    if let Err(Broken::Tls) = goes_on {
+    let uses_tls = demand.tries_tls() && deps.tls.now().is_some();
+    let goes_on = talk.as_far_as_rcpt(deps, (host, demand), message, uses_tls).await;
+    if let (Err(Broken::Tls), true) = (goes_on, demand.allows_clear()) {
         talk = match Talk::begin(deps, address, talk.probe).await {
             Ok(talk) => talk,
             Err(probe) => return probe,
         };
         // where it breaks is in the exchanges
-        let _ = talk.as_far_as_rcpt(deps, host, (from, to), false).await;
+        let _ = talk.as_far_as_rcpt(deps, (host, demand), message, false).await;
     }
     talk.probe
 }
@@ -116,8 +146,8 @@ impl Talk {
     async fn as_far_as_rcpt(
         &mut self,
         deps: &Deps,
-        host: &Host,
-        (from, to): (&ReversePath, &Address),
+        (host, demand): (&Host, &Demand),
+        Pretended { from, to }: Pretended<'_>,
         uses_tls: bool,
     ) -> Result<(), Broken> {
         let greeting = self.ask(String::new()).await?.0;
@@ -129,8 +159,21 @@ impl Talk {
             line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(word))
         };
         let offers = |lines: &[Box<str>], word: &str| lines.iter().any(|line| is_named(line, word));
-        if uses_tls && offers(&lines, "STARTTLS") && self.start_tls(deps, host).await? {
+        let domain = to.domain();
+        let starts = uses_tls && offers(&lines, "STARTTLS");
+        let judged = match starts {
+            true => self.start_tls(deps, (host, demand), domain).await?,
+            false => None,
+        };
+        if judged.as_ref().is_some_and(Result::is_ok) {
             lines = self.greet(deps).await?;
+        }
+        match judged.unwrap_or_else(|| demand.judge_clear()) {
+            Ok(proof) => self.probe.proof = Some(proof.as_str()),
+            Err(fault) => {
+                self.probe.unproven = Some(fault.to_string());
+                return self.ask("QUIT".into()).await.map(drop);
+            }
         }
         let is_ascii = to.is_ascii() && from.address().is_none_or(Address::is_ascii);
         if !is_ascii && !offers(&lines, "SMTPUTF8") {
@@ -158,31 +201,45 @@ impl Talk {
         if reply.code == 250 { Ok(Vec::new()) } else { Err(Broken::Talk) }
     }
 
-    /// Whether the session goes on under TLS.
-    async fn start_tls(&mut self, deps: &Deps, host: &Host) -> Result<bool, Broken> {
+    /// Goes on under TLS; gives what that proves, or nothing where the server would not after all.
+    async fn start_tls(
+        &mut self,
+        deps: &Deps,
+        (host, demand): (&Host, &Demand),
+        domain: &Domain,
+    ) -> Result<Option<Result<Proof, Unproven>>, Broken> {
         let tls = deps.tls.now();
-        let Some(tls) = tls.as_ref() else { return Ok(false) };
+        let Some(tls) = tls.as_ref() else { return Ok(None) };
         if self.ask("STARTTLS".into()).await?.0.code != 220 {
-            return Ok(false);
+            return Ok(None);
         }
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let shaken = match timeout(PATIENCE, tls.connect(stream, &host.name)).await {
+        let name = demand.server_name(&host.name);
+        // the one that takes any certificate: whoever looks on wants to know what is wrong with it
+        let shaken = match timeout(PATIENCE, tls.any.connect(stream, name)).await {
             Ok(shaken) => shaken.map_err(|error| error.to_string()),
             Err(_) => Err("no end of it in 30 seconds".to_owned()),
         };
         match shaken {
-            Ok((stream, facts)) => {
+            Ok(Handshake { stream, facts, chain }) => {
                 (self.stream, self.input) = (stream, BytesMut::new());
                 self.probe.tls = Some(format!("{} {}", facts.version.as_str(), facts.cipher));
                 self.probe.certificate = Some(match facts.pkix {
                     Pkix::Valid | Pkix::NotEvaluated => "proves the name".into(),
                     Pkix::Invalid(fault) => fault.to_string(),
                 });
-                Ok(true)
+                let of_domain = deps.resolver.next_hop_names(domain).await.unwrap_or_default();
+                let names: Vec<&str> =
+                    [&*host.name].into_iter().chain(of_domain.iter().map(Domain::as_str)).collect();
+                Ok(Some(demand.judge(&facts, &chain, &names, &deps.clock)))
             }
             Err(error) => {
-                let told = format!("failed: {error}; again in clear, as nothing forbids it");
-                self.probe.note("TLS handshake".into(), told);
+                let then = if demand.allows_clear() {
+                    "again in clear, as nothing forbids it"
+                } else {
+                    "no mail goes there"
+                };
+                self.probe.note("TLS handshake".into(), format!("failed: {error}; {then}"));
                 Err(Broken::Tls)
             }
         }

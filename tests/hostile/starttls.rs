@@ -16,7 +16,7 @@ async fn under_tls(siege: &Siege, said: &[u8], want: &[u16]) -> Peer<Box<dyn Str
     let roots = Roots::public();
     let tls = ClientTls::new(TlsPolicy::Opportunistic, &roots, clock()).expect("a client");
     let connected = within("TLS", tls.connect(Box::new(peer.stream), "relay.test")).await;
-    Peer::over(connected.expect("TLS works").0)
+    Peer::over(connected.expect("TLS works").stream)
 }
 
 const INJECTED: &str = "MAIL FROM:<admin@sender.test>\r\nRCPT TO:<victim@prompt.test>\r\nDATA\r\n\

@@ -158,6 +158,18 @@ pub(super) struct TraceOptions {
     from: Option<String>,
 }
 
+/// What a host must prove, and the records that say so.
+fn demanded(row: &Value) -> Vec<String> {
+    let Some(demand) = row.get("demand") else { return Vec::new() };
+    let mut lines = vec![match demand.get("error").and_then(Value::as_str) {
+        Some(error) => format!("       must prove: unknown, so no mail goes there ({error})"),
+        None => format!("       must prove: {} {}", text(demand, "by"), text(demand, "base")),
+    }];
+    let records = list_of(demand, "records").iter().chain(list_of(demand, "certificates"));
+    lines.extend(records.filter_map(Value::as_str).map(|record| format!("         {record}")));
+    lines
+}
+
 pub(super) fn trace(options: TraceOptions, remote: &Remote) -> anyhow::Result<()> {
     let TraceOptions { address, probe, from } = options;
     let mut row = |row: &Value| {
@@ -167,6 +179,7 @@ pub(super) fn trace(options: TraceOptions, remote: &Remote) -> anyhow::Result<()
             text(row, "host"),
             text(row, "address")
         )];
+        lines.extend(demanded(row));
         let Some(probe) = row.get("probe").filter(|probe| probe.is_object()) else { return lines.join("\n") };
         for exchange in list_of(probe, "exchanges") {
             if !text(exchange, "said").is_empty() {
@@ -182,6 +195,8 @@ pub(super) fn trace(options: TraceOptions, remote: &Remote) -> anyhow::Result<()
         if let Some(tls) = probe.get("tls").and_then(Value::as_str) {
             lines.push(format!("       TLS {tls}; certificate: {}", text(probe, "certificate")));
         }
+        let told = |key: &str, what: &str| Some(format!("       {what}: {}", probe.get(key)?.as_str()?));
+        lines.extend(told("proof", "proven").into_iter().chain(told("unproven", "no mail goes there")));
         lines.join("\n")
     };
     let mut end = |end: &Value| {
@@ -195,6 +210,7 @@ pub(super) fn trace(options: TraceOptions, remote: &Remote) -> anyhow::Result<()
                     text(end, "site"),
                     text(end, "tls")
                 ));
+                lines.push(format!("MTA-STS {}", text(end, "mta_sts")));
             }
         }
         lines.extend(

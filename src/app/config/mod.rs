@@ -89,8 +89,6 @@ pub(super) struct TlsFiles {
     pub(super) certificates: Vec<(PathBuf, PathBuf)>,
     /// Roots beside the public ones.
     pub(super) extra_ca: Vec<PathBuf>,
-    /// Whether remote servers are spoken to over TLS where they offer it.
-    pub(super) is_used: bool,
 }
 
 /// Which mail is signed, and how keys are looked after.

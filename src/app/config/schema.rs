@@ -10,7 +10,7 @@ use super::node::Place;
 use super::reader::Reader;
 use super::section::{Contents, at_least, not_empty, section, such, within};
 use super::units::{Rate, Size, Span};
-use super::value::{RootsFile, choice};
+use super::value::{AnchorFile, RootsFile, choice};
 use crate::accounts::DomainPattern;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::{Class, ClientName, Domain};
@@ -153,6 +153,7 @@ section! {
     /// again.
     TlsSection {
         certificates: Vec<CertificateSection>;
+        policies: Vec<TlsPolicySection>;
         /// PEM files of roots beside the public ones.
         extra_ca: Vec<RootsFile> = Vec::new() => Live, example("[\"/etc/barid/our-ca.pem\"]");
     }
@@ -166,6 +167,31 @@ section! {
         chain: PathBuf => Live, example("\"/etc/barid/fullchain.pem\"");
         /// Its private key, in PEM. Nobody but the relay may read it.
         key: PathBuf => Live, example("\"/etc/barid/key.pem\"");
+    }
+}
+
+section! {
+    /// What the mail hosts of some domains must prove, whatever these publish; the first that matches counts. Where
+    /// there is none, a host's DANE records count, or else the domain's MTA-STS policy, or else TLS is used where
+    /// it works.
+    TlsPolicySection, check = is_whole {
+        /// Domains of recipients.
+        domains: Vec<DomainPattern> => Live, example("[\"example.net\", \"*.example.net\"]"), rule(not_empty());
+        /// "require" demands TLS, and "verify" a certificate for the host's name, where neither DANE nor MTA-STS
+        /// demand more. "fingerprint" demands one of `certificates` in place of what the domain publishes.
+        /// "opportunistic" and "never" are weaker than what it may publish: use TLS where it works, or not at all.
+        mode: TlsMode => Live, example("\"fingerprint\"");
+        /// For "fingerprint": the SHA-256 fingerprints of the hosts' certificates.
+        certificates: Vec<Fingerprint> = Vec::new() => Live,
+            example("[\"0d1f0b3bf1a5a5a0c0e9c7f34d7cd1a1f7f5ae1a3ed5cb7a9ff2cc7a1f6bb3e0\"]");
+    }
+}
+
+choice! {
+    /// What mail hosts must prove.
+    TlsMode {
+        Require = "require", Verify = "verify", Fingerprint = "fingerprint", Opportunistic = "opportunistic",
+        Never = "never"
     }
 }
 
@@ -188,6 +214,11 @@ section! {
     DnsSection {
         /// The servers that are asked; the system's where there are none, which a reload reads anew.
         servers: Vec<SocketAddr> = Vec::new() => Live, example("[\"192.0.2.53:53\", \"192.0.2.54:53\"]");
+        /// Whether answers are validated (DNSSEC), which DANE needs. The servers must pass signatures on; where they do
+        /// not, the log and `/healthz` say so, and DANE is off.
+        dnssec: bool = true => Live;
+        /// A file with the keys of the root, as DNSKEY records; those of the Internet where it is not set.
+        trust_anchor: Option<AnchorFile> = None => Live, example("\"/etc/barid/root.key\"");
     }
 }
 
@@ -296,6 +327,21 @@ fn is_known(client: &ClientSection, at: Option<Place>, reader: &mut Reader<'_>) 
 fn serves(certificate: &CertificateSection, at: Option<Place>, reader: &mut Reader<'_>) {
     if let Err(error) = Identity::from_files(&certificate.chain, &certificate.key) {
         reader.fault_at(at, None, &format!("does not serve: {error}"), "");
+    }
+}
+
+fn is_whole(policy: &TlsPolicySection, at: Option<Place>, reader: &mut Reader<'_>) {
+    match (policy.mode == TlsMode::Fingerprint, policy.certificates.is_empty()) {
+        (true, true) => reader.fault_at(at, None, "names no certificate", "give it `certificates`"),
+        (false, false) => {
+            reader.fault_at(
+                at,
+                None,
+                "names certificates that are not looked at",
+                "say mode = \"fingerprint\"",
+            );
+        }
+        _ => {}
     }
 }
 

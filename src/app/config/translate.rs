@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use super::schema::{
     CertificateSection, ClientSection, ConfigFile, DeliveryTls, DomainLimitSection, LimitsSection,
-    LineEndings, ListenerSection, ListenerTls, ProviderSection, Role, RouteSection, StoreSection,
+    LineEndings, ListenerSection, ListenerTls, ProviderSection, Role, RouteSection, StoreSection, TlsMode,
+    TlsPolicySection,
 };
 use super::units::Rate;
 use super::{Config, Dkim, RelayListener, TlsFiles};
 use crate::accounts::{Allowance, Client, Clients};
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::net::DnsSettings;
-use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes};
+use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes, TlsOrder, TlsOrders};
 use crate::smtp::{Limits, StartTls};
 use crate::store;
+use crate::transport::Mode;
 
 /// Connections to a provider for which only a rate is named.
 const PROVIDER_CONNECTIONS: usize = 20;
@@ -45,14 +47,18 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
         tls: TlsFiles {
             certificates: file.tls.certificates.iter().map(pair).collect(),
             extra_ca: file.tls.extra_ca.iter().map(|file| file.0.clone()).collect(),
-            is_used: delivery.tls == DeliveryTls::Opportunistic,
         },
         dkim: Dkim {
             fallback: file.dkim.fallback_domain.clone(),
             is_required: file.dkim.required,
             check_interval: file.dkim.check_interval.0,
         },
-        dns: DnsSettings { servers: file.dns.servers.clone(), ..DnsSettings::default() },
+        dns: DnsSettings {
+            servers: file.dns.servers.clone(),
+            validates: file.dns.dnssec,
+            trust_anchor: file.dns.trust_anchor.as_ref().map(|file| file.0.clone()),
+            ..DnsSettings::default()
+        },
         outbound: outbound::Settings {
             hostname: file.hostname.clone(),
             port: delivery.port,
@@ -61,6 +67,10 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             expire_after: delivery.expire_after.0,
             delay_notice_after: Some(delivery.delay_notice.0),
             routes: Routes(file.route.iter().map(route).collect()),
+            tls: TlsOrders {
+                domains: file.tls.policies.iter().map(tls_order).collect(),
+                others: (delivery.tls == DeliveryTls::Never).then_some(Mode::Never),
+            },
             connections_per_site_max: delivery.connections_per_site,
             rate_per_site_max: delivery.rate_per_site.map(|rate| rate.0),
             caps: caps(&file),
@@ -118,6 +128,17 @@ fn client(client: &ClientSection) -> Client {
         connections_max: client.connections,
         allowance: client.rate.map(|rate| Arc::new(Allowance::new(rate.0))),
     }
+}
+
+fn tls_order(policy: &TlsPolicySection) -> TlsOrder {
+    let mode = match policy.mode {
+        TlsMode::Require => Mode::Require,
+        TlsMode::Verify => Mode::Verify,
+        TlsMode::Fingerprint => Mode::Fingerprint(policy.certificates.clone().into()),
+        TlsMode::Opportunistic => Mode::Opportunistic,
+        TlsMode::Never => Mode::Never,
+    };
+    TlsOrder { domains: policy.domains.clone(), mode }
 }
 
 fn pair(section: &CertificateSection) -> (PathBuf, PathBuf) {

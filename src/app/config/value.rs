@@ -11,7 +11,7 @@ use super::section::Contents;
 use super::units::{Rate, Size, Span};
 use crate::accounts::DomainPattern;
 use crate::mail::{Class, ClientName, Domain};
-use crate::net::{Fingerprint, Roots};
+use crate::net::{Fingerprint, Roots, check_trust_anchor};
 
 /// Something that a setting may be.
 pub(super) trait Value: Sized {
@@ -109,6 +109,30 @@ impl Value for RootsFile {
             let file = PathBuf::from(text);
             match Roots::with_files(std::slice::from_ref(&file)) {
                 Ok(_) => Ok(RootsFile(file)),
+                Err(error) => Err(format!("does not serve: {error}")),
+            }
+        })
+    }
+
+    fn written(&self) -> Option<String> {
+        self.0.written()
+    }
+}
+
+/// A file with keys of the root that can be read and makes sense.
+#[derive(Clone, Debug)]
+pub(super) struct AnchorFile(pub(super) PathBuf);
+
+impl Value for AnchorFile {
+    fn form() -> String {
+        "the path of a file of DNSKEY records".into()
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.text(node, &Self::form(), |text| {
+            let file = PathBuf::from(text);
+            match check_trust_anchor(&file) {
+                Ok(()) => Ok(AnchorFile(file)),
                 Err(error) => Err(format!("does not serve: {error}")),
             }
         })

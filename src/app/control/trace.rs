@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::domains::{know, what_stops};
 use super::server::{Control, Out, Outcome};
 use super::wire::TraceRequest;
 use crate::mail::{Address, ReversePath};
-use crate::net::Host;
-use crate::outbound::{self, Way};
+use crate::net::{DnsError, Host};
+use crate::outbound::{self, Pretended, Way};
+use crate::transport::Demand;
 
 /// Hosts that are spoken to in one trace.
 const PROBED_MAX: usize = 10;
@@ -18,6 +19,22 @@ const PROBED_MAX: usize = 10;
 fn in_order(way: &Way) -> Vec<(&Host, SocketAddr)> {
     let addresses = way.hosts.iter().flat_map(|host| host.addresses.iter().map(move |at| (host, *at)));
     addresses.collect()
+}
+
+/// What a host must prove, and by which records.
+fn demanded(demand: &Result<Demand, DnsError>) -> Value {
+    match demand {
+        Ok(Demand::Dane { base, records }) => {
+            let records: Vec<String> = records.iter().map(ToString::to_string).collect();
+            json!({ "by": "DANE", "base": base.as_str(), "records": records })
+        }
+        Ok(Demand::Fingerprint(any)) => {
+            let any: Vec<String> = any.iter().map(ToString::to_string).collect();
+            json!({ "by": "fingerprint", "certificates": any })
+        }
+        Ok(demand) => json!({ "by": demand.as_str() }),
+        Err(error) => json!({ "by": "unknown", "error": format!("its TLSA records: {error}") }),
+    }
 }
 
 /// `trace`: the way to an address, step by step.
@@ -45,11 +62,18 @@ pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -
     let mut accepted = false;
     for (number, (host, at)) in in_order(&way).into_iter().enumerate() {
         let is_probed = request.probe && number < PROBED_MAX && !accepted;
-        let probe =
-            if is_probed { Some(outbound::probe(&control.deps, host, at, &from, &to).await) } else { None };
+        let demand = outbound::demand_of(&control.deps, &way, host, at).await;
+        let probe = match &demand {
+            Ok(demand) if is_probed => {
+                let message = Pretended { from: &from, to: &to };
+                Some(outbound::probe(&control.deps, (host, at), demand, message).await)
+            }
+            _ => None,
+        };
         accepted |= probe.as_ref().is_some_and(|probe| probe.is_accepted);
         out.row(&json!({
-            "host": host.name, "preference": host.preference, "address": at.to_string(), "probe": probe,
+            "host": host.name, "preference": host.preference, "address": at.to_string(),
+            "demand": demanded(&demand), "probe": probe,
         }))
         .await?;
         out.flush().await?;
@@ -60,7 +84,8 @@ pub(super) async fn trace(control: &Control, request: TraceRequest, out: &Out) -
         "route": if way.is_fixed { "configured" } else { "mx" },
         "site": way.site.as_str(),
         "provider": way.provider,
-        "tls": if control.deps.tls.now().is_some() { "opportunistic" } else { "never" },
+        "tls": way.stance.to_string(),
+        "mta_sts": way.sts.to_string(),
         "stops": stops,
         "accepted": request.probe.then_some(accepted),
     }))

@@ -14,6 +14,7 @@ use rustls::{ALL_VERSIONS, ClientConfig};
 use tokio_rustls::TlsConnector;
 
 use super::certificate::CertificateError;
+use super::dane::Chain;
 use super::facts::{Pkix, PkixFault, TlsFacts, is_resumed};
 use super::pkix::{Judge, Roots};
 use super::stream::{Covered, UNSENT_MAX_OCTETS};
@@ -25,8 +26,8 @@ use crate::net::Stream;
 /// Sessions that may be resumed: eight for each of 512 servers, whose oldest goes first. One is some 2 KiB.
 const SESSIONS_MAX: usize = 4096;
 
-/// What a server must prove. (A third, that a TLSA record names its certificate, will judge the same chain in
-/// the same place.)
+/// What a server must prove during the handshake. Whether TLSA records, or a fingerprint, name its certificate is
+/// asked of its [`Chain`] afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsPolicy {
     /// Nothing but that it holds the key of whatever certificate it shows (RFC 7435). What the certificate
@@ -70,6 +71,16 @@ impl TlsError {
     }
 }
 
+/// What a handshake led to.
+pub struct Handshake {
+    /// What goes on under TLS.
+    pub stream: Box<dyn Stream>,
+    /// What is known of it.
+    pub facts: TlsFacts,
+    /// The certificates that the server showed, in the first handshake where the session was resumed.
+    pub chain: Chain,
+}
+
 /// Makes handshakes. Clones share sessions and verdicts.
 #[derive(Clone)]
 pub struct ClientTls {
@@ -98,26 +109,24 @@ impl ClientTls {
     /// server said before must have been thrown away by then (RFC 3207 4.2).
     ///
     /// It takes as long as the server likes: the caller sets the time-out.
-    pub async fn connect(
-        &self,
-        stream: Box<dyn Stream>,
-        host: &str,
-    ) -> Result<(Box<dyn Stream>, TlsFacts), TlsError> {
+    pub async fn connect(&self, stream: Box<dyn Stream>, host: &str) -> Result<Handshake, TlsError> {
         let name = server_name(host).ok_or(TlsError::NoName)?;
         let connecting = self.connector.connect(name.clone(), stream);
         let mut stream = connecting.await.map_err(|error| TlsError::of(error, self.policy))?;
         stream.get_mut().1.set_buffer_limit(Some(UNSENT_MAX_OCTETS));
         let connection = stream.get_ref().1;
-        let pkix = match connection.peer_certificates() {
-            Some([own, issuers @ ..]) => self.judge.judge(own, issuers, &name),
-            _ => Pkix::Invalid(PkixFault::Unfit),
+        let shown = connection.peer_certificates().unwrap_or_default();
+        let pkix = match shown {
+            [own, issuers @ ..] => self.judge.judge(own, issuers, &name),
+            [] => Pkix::Invalid(PkixFault::Unfit),
         };
         // a session may be resumed after its certificate has expired
         if let (TlsPolicy::Verified, Pkix::Invalid(fault)) = (self.policy, pkix) {
             return Err(TlsError::Untrusted(fault));
         }
         let facts = TlsFacts::of(connection, is_resumed(connection.handshake_kind()), pkix);
-        Ok((Box::new(Covered::new(stream)), facts))
+        let chain = Chain(shown.to_vec());
+        Ok(Handshake { stream: Box::new(Covered::new(stream)), facts, chain })
     }
 }
 
@@ -129,7 +138,7 @@ impl fmt::Debug for ClientTls {
 
 /// The name that a certificate must be for: that of the DNS without its root dot, or an address, which may be
 /// an address literal of mail (RFC 5321 4.1.3).
-fn server_name(host: &str) -> Option<ServerName<'static>> {
+pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
     let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = match literal.and_then(|literal| literal.get(..5).zip(literal.get(5..))) {
         Some((tag, rest)) if tag.eq_ignore_ascii_case("IPv6:") => {

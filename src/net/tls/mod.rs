@@ -10,6 +10,7 @@
 
 mod certificate;
 mod client;
+mod dane;
 mod facts;
 mod pkix;
 mod self_signed;
@@ -27,7 +28,8 @@ use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
 pub use certificate::{CertificateError, Identity};
-pub use client::{ClientTls, TlsError, TlsPolicy};
+pub use client::{ClientTls, Handshake, TlsError, TlsPolicy};
+pub use dane::{Chain, DaneFault};
 pub use facts::{Fingerprint, Pkix, PkixFault, TlsFacts, TlsVersion};
 pub use pkix::Roots;
 pub use server::{ClientCertificates, ServerTls};

@@ -68,10 +68,14 @@ fn boxed(stream: DuplexStream) -> Box<dyn Stream> {
 
 type Side = (Box<dyn Stream>, TlsFacts);
 
+fn both(shaken: Handshake) -> Side {
+    (shaken.stream, shaken.facts)
+}
+
 async fn meet(server: &ServerTls, client: &ClientTls, host: &str) -> (Side, Side) {
     let (near, far) = duplex(PIPE_OCTETS);
     let (accepted, connected) = tokio::join!(server.accept(boxed(far)), client.connect(boxed(near), host));
-    (accepted.expect("is accepted"), connected.expect("connects"))
+    (accepted.expect("is accepted"), both(connected.expect("connects")))
 }
 
 /// One line each way, which also brings the client its tickets.
@@ -149,12 +153,12 @@ async fn a_policy_takes_what_it_says() {
         let (accepted, connected) =
             tokio::join!(server.accept(boxed(far)), verified.connect(boxed(near), host));
         match (want, connected) {
-            (Pkix::Valid, Ok((_, facts))) => assert_eq!(facts.pkix, Pkix::Valid),
+            (Pkix::Valid, Ok(Handshake { facts, .. })) => assert_eq!(facts.pkix, Pkix::Valid),
             (Pkix::Invalid(fault), Err(TlsError::Untrusted(told))) => {
                 assert_eq!(told, fault, "{host}");
                 assert!(accepted.is_err(), "the server is told");
             }
-            (want, connected) => panic!("{host}: {want:?}, but {:?}", connected.map(|(_, facts)| facts)),
+            (want, connected) => panic!("{host}: {want:?}, but {:?}", connected.map(|shaken| shaken.facts)),
         }
     }
 }
@@ -344,7 +348,8 @@ async fn one_write_is_one_write() {
     let ((near, far), writes) = (duplex(PIPE_OCTETS), Arc::default());
     let near = Box::new(Counting(near, Arc::clone(&writes)));
     let (accepted, connected) = tokio::join!(server.accept(boxed(far)), client.connect(near, NAME));
-    let ((mut accepted, _), (mut connected, _)) = (accepted.expect("accepts"), connected.expect("connects"));
+    let ((mut accepted, _), (mut connected, _)) =
+        (accepted.expect("accepts"), both(connected.expect("connects")));
     // a batch of commands, a body of one record, one of three
     for size in [300, 16 << 10, 40 << 10] {
         writes.lock().expect("is whole").clear();
@@ -374,7 +379,8 @@ async fn nobody_needs_to_flush() {
         (server(authority.identity(NAME)), client(TlsPolicy::Opportunistic, &Roots::public()));
     let (near, far) = duplex(4 << 10);
     let (accepted, connected) = tokio::join!(server.accept(boxed(far)), client.connect(boxed(near), NAME));
-    let ((mut accepted, _), (mut connected, _)) = (accepted.expect("accepts"), connected.expect("connects"));
+    let ((mut accepted, _), (mut connected, _)) =
+        (accepted.expect("accepts"), both(connected.expect("connects")));
     let sends = async {
         connected.write_all(&[b'x'; CONTENT_OCTETS]).await.expect("writes");
         let mut heard = [0; 6];

@@ -34,6 +34,7 @@ pub(super) fn settings(size: Size) -> Settings {
         retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits").with_rest_max(REST_MAX),
         expire_after: size.expiry,
         delay_notice_after: Some(ledger::NOTICE),
+        tls: TlsOrders::default(),
         routes: Routes::default(),
         connections_per_site_max: 3,
         rate_per_site_max: None,

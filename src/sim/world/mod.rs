@@ -44,13 +44,14 @@ use crate::mail::{
 };
 use crate::outbound::{
     self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent,
-    RetrySchedule, Routes, Settings, Sluices,
+    RetrySchedule, Routes, Settings, Sluices, TlsOrders,
 };
 use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
 use crate::smtp::{Limits, ServerSettings, StartTls};
 use crate::store::{
     Disk, Fault, LossyDisk, MemoryIndex, SegmentLog, SegmentSettings, Store, StoreError, WriterSettings,
 };
+use crate::transport::{NeverFetched, Transport};
 use crate::work::Work;
 
 const CRASHES: usize = 3;
@@ -312,6 +313,7 @@ impl World {
             resolver: Arc::new(self.names.clone()),
             dial: Arc::new(network.clone()),
             tls: None.into(),
+            transport: Transport::new(Arc::new(NeverFetched), clock.clone(), None),
             outcomes: self.hear_outcomes(),
             places: Places::new(&settings),
             sluices: Sluices::new(&settings.caps),

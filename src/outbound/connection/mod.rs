@@ -1,4 +1,4 @@
-//! One connection to a remote server: dialling, and the octets of a transaction.
+//! One connection to a remote server: how it is opened, and the octets of a transaction.
 //!
 //! Time-outs are those of RFC 5321 4.5.3.2. What it reports keeps three things apart: a verdict, a
 //! loss in mid-transaction (the copy's attempt), and a connection that was dead before the server said
@@ -15,31 +15,24 @@ use metrics::Histogram;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Deps, meters};
-use crate::mail::{EnhancedStatus, Reply, Severity, Stage, Verdict};
-use crate::net::{ClientTls, Host, Stream, TlsFacts};
+use crate::mail::{Domain, EnhancedStatus, Reply, Severity, Stage, Verdict};
+use crate::net::{Stream, TlsFacts};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
 use crate::store::{BodyReader, StoreError};
+use crate::transport::{Proof, Stance};
+
+mod open;
+
+pub(super) use open::{Terms, Unreachable};
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 /// RFC 5321 4.5.3.2.6: giving up early on the final reply makes duplicates.
 const FINAL_REPLY_TIMEOUT: Duration = Duration::from_secs(600);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
-/// A whole TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_OCTETS: usize = 1 << 10;
 /// A body file is read and sent in pieces of this size.
 const PIECE_OCTETS: usize = 256 << 10;
-
-/// Why no session could be opened at any address of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unreachable {
-    /// The last host tried.
-    pub(super) host: Box<str>,
-    /// What it said, or what happened, as a reply.
-    pub(super) reply: Reply,
-}
 
 /// What a connection has behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,20 +71,12 @@ pub(super) struct Connection {
     told: Histogram,
     /// What was found at the handshake, where it is a TLS connection.
     tls: Option<TlsFacts>,
-}
-
-/// Why no session opened at an address.
-enum NotOpened {
-    /// What it said, or what happened, as a reply.
-    Refused(Reply),
-    /// It offers TLS, and TLS does not work there.
-    BrokenTls(Reply),
-}
-
-impl From<Reply> for NotOpened {
-    fn from(reply: Reply) -> Self {
-        NotOpened::Refused(reply)
-    }
+    /// What was demanded of its host.
+    stance: Stance,
+    /// What it has shown of who is at the other end.
+    proof: Proof,
+    /// Whose mail alone it may carry, where what was shown is for that domain's name.
+    bound_to: Option<Domain>,
 }
 
 fn network_reply(detail: u16, text: String) -> Reply {
@@ -99,134 +84,19 @@ fn network_reply(detail: u16, text: String) -> Reply {
 }
 
 impl Connection {
-    /// Opens a session with the first host that takes one.
-    pub(super) async fn open(deps: &Deps, order: &[(&Host, SocketAddr)]) -> Result<Self, Unreachable> {
-        let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
-        let mut last = Unreachable { host: "".into(), reply: nowhere };
-        for (host, address) in order {
-            match Self::open_at(deps, &host.name, *address).await {
-                Ok(connection) => return Ok(connection),
-                Err(reply) => {
-                    tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
-                    last = Unreachable { host: host.name.clone(), reply };
-                }
-            }
-        }
-        Err(last)
-    }
-
-    /// By TLS where it is offered, and works; else in clear, which nothing forbids yet (RFC 7435). Where it was
-    /// found not to work that is not found out anew each time.
-    async fn open_at(deps: &Deps, name: &str, address: SocketAddr) -> Result<Self, Reply> {
-        let tls = deps.tls.now();
-        let usable = (*tls).as_ref().filter(|_| !deps.hosts.has_broken_tls(deps.clock.now(), address));
-        match Self::open_by(deps, name, address, usable).await {
-            Ok(connection) => Ok(connection),
-            Err(NotOpened::Refused(reply)) => Err(reply),
-            Err(NotOpened::BrokenTls(reply)) => {
-                tracing::info!(event = "tls_failed", host = name, address = %address, reply = %reply);
-                let opened = Self::open_by(deps, name, address, None).await;
-                // a host that is merely going down has no TLS either, and is not to be taken at that word
-                if opened.is_ok() {
-                    deps.hosts.note_broken_tls(deps.clock.now(), address);
-                }
-                opened.map_err(|failed| match failed {
-                    NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) => reply,
-                })
-            }
-        }
-    }
-
-    async fn open_by(
-        deps: &Deps,
-        name: &str,
-        address: SocketAddr,
-        tls: Option<&ClientTls>,
-    ) -> Result<Self, NotOpened> {
-        let settings = deps.settings.now();
-        let stream = match timeout(settings.connect_timeout, deps.dial.dial(address)).await {
-            Ok(Ok(stream)) => stream,
-            failed => {
-                deps.hosts.note_dead(deps.clock.now(), address);
-                let why = failed.map_or("timed out".into(), |result| {
-                    result.err().map_or(String::new(), |error| error.to_string())
-                });
-                return Err(network_reply(1, format!("connecting to {address}: {why}")).into());
-            }
-        };
-        let mut connection = Connection {
-            stream,
-            client: Client::by_tls(settings.hostname.as_str(), tls.is_some()),
-            input: BytesMut::with_capacity(READ_OCTETS),
-            output: Vec::new(),
-            host: name.into(),
-            address,
-            transactions: 0,
-            told: deps.meters.connection_messages.clone(),
-            tls: None,
-        };
-        loop {
-            match (connection.next_event(REPLY_TIMEOUT).await, tls) {
-                (Ok(ClientEvent::StartTls), Some(tls)) => {
-                    connection.start_tls(tls).await.map_err(NotOpened::BrokenTls)?;
-                }
-                (Ok(ClientEvent::Ready), _) => {
-                    deps.hosts.note_alive(address);
-                    connection.client.note_surplus(&connection.input);
-                    let surplus = || network_reply(5, "the server said more than it was asked".into()).into();
-                    return if connection.is_usable() { Ok(connection) } else { Err(surplus()) };
-                }
-                (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
-                (Ok(_), _) => {
-                    return Err(network_reply(5, "the session began with a verdict".into()).into());
-                }
-                // in TLS 1.3 a server may refuse when our side has done its part
-                (Err(error), _) if connection.tls.is_some() => {
-                    meters::handshake("failed");
-                    return Err(NotOpened::BrokenTls(network_reply(7, format!("TLS: {error}"))));
-                }
-                (Err(error), _) => {
-                    deps.hosts.note_dead(deps.clock.now(), address);
-                    return Err(network_reply(2, format!("greeting: {error}")).into());
-                }
-            }
-        }
-    }
-
-    /// Goes on over TLS. What came behind the leave to do so was said by nobody we can know (RFC 3207 6).
-    async fn start_tls(&mut self, tls: &ClientTls) -> Result<(), Reply> {
-        let failed = |why: String| {
-            meters::handshake("failed");
-            network_reply(7, format!("TLS: {why}"))
-        };
-        if !self.input.is_empty() {
-            return Err(failed("the server said more than it was asked".into()));
-        }
-        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
-        let handshake = timeout(HANDSHAKE_TIMEOUT, tls.connect(stream, &self.host)).await;
-        let (stream, facts) = match handshake {
-            Ok(Ok(done)) => done,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => return Err(failed("the handshake timed out".into())),
-        };
-        meters::handshake(facts.version.as_str());
-        tracing::debug!(
-            event = "tls",
-            host = &*self.host,
-            version = facts.version.as_str(),
-            cipher = facts.cipher,
-            resumed = facts.resumed,
-            pkix = ?facts.pkix,
-        );
-        self.stream = stream;
-        self.tls = Some(facts);
-        self.client.tls_started();
-        Ok(())
-    }
-
     /// What is known of the connection, for logs.
     pub(super) fn tls(&self) -> &'static str {
         self.tls.as_ref().map_or("none", |facts| facts.version.as_str())
+    }
+
+    /// What it has shown of who is at the other end, for logs.
+    pub(super) fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// Whether mail for a domain may go over it, whose hosts must prove so much.
+    pub(super) fn may_carry(&self, stance: &Stance, domain: Option<&Domain>) -> bool {
+        self.stance == *stance && self.bound_to.as_ref().is_none_or(|bound| Some(bound) == domain)
     }
 
     /// The server's name.
@@ -408,7 +278,7 @@ impl Connection {
             BodyReader::Octets(octets) => {
                 self.output.reserve(octets.len() + 64);
                 #[cfg(test)]
-                if super::faults::has(super::faults::Defect::LeavesDots) {
+                if crate::outbound::faults::has(crate::outbound::faults::Defect::LeavesDots) {
                     self.output.extend_from_slice(&octets);
                     self.output.extend_from_slice(b".\r\n");
                     return self.write_output().await;

@@ -1,0 +1,19 @@
+//! What is asked of the DNS, and what DNSSEC proves of the answers.
+//!
+//! Owns the resolver port, hickory behind it, and the knowledge whether its answers are validated. Promises that
+//! an answer which fails validation is never given; that "secure" is only said of what was validated here, from
+//! the trust anchor down, whatever flags the servers that are asked may set; and that where no validation takes
+//! place nothing is said to be secure.
+
+mod denials;
+mod hickory;
+mod meters;
+mod proofs;
+mod resolver;
+mod second_look;
+mod tlsa;
+mod validating;
+
+pub use hickory::{DnsSettings, HickoryResolver, Validation, check_trust_anchor};
+pub use resolver::{DnsError, Lookup, Mx, Resolver, Txt};
+pub use tlsa::Tlsa;

@@ -1,0 +1,63 @@
+//! The way of asking that validates: the library's parts, put together with a second look among them.
+
+use std::sync::Arc;
+
+use hickory_resolver::caching_client::CachingClient;
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::dnssec::DnssecDnsHandle;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::RetryDnsHandle;
+use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::op::{DnsRequestOptions, Query};
+use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
+
+use super::second_look::SecondLook;
+
+/// Verdicts on sets of records that are remembered, of some 200 octets each.
+const VERDICTS_MAX: usize = 8192;
+
+type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
+
+/// Asks, and validates the answers from the trust anchor down.
+#[derive(Clone)]
+pub(super) struct Validating {
+    client: CachingClient<SecondLook<DnssecDnsHandle<Pool>>>,
+    hosts: Arc<Hosts>,
+    options: DnsRequestOptions,
+}
+
+impl Validating {
+    pub(super) fn new(
+        config: ResolverConfig,
+        options: ResolverOpts,
+        anchors: Arc<TrustAnchors>,
+    ) -> Result<Self, NetError> {
+        let (_, _, servers) = config.into_parts();
+        let mut asked = DnsRequestOptions::default();
+        (asked.use_edns, asked.edns_set_dnssec_ok) = (true, true);
+        asked.edns_payload_len = options.edns_payload_len;
+        let (attempts, cached) = (options.attempts, options.cache_size);
+        let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+        let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
+        let validated = DnssecDnsHandle::with_trust_anchor(RetryDnsHandle::new(pool, attempts), anchors)
+            .validation_cache_size(VERDICTS_MAX);
+        Ok(Validating {
+            // aliases are part of what is proven
+            client: CachingClient::new(cached, SecondLook(validated), true),
+            hosts: Arc::new(Hosts::from_system().unwrap_or_default()),
+            options: asked,
+        })
+    }
+
+    /// The answer, whose records bear their proofs. What this machine's hosts file says is not proven.
+    pub(super) async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        let query = Query::query(name, kind);
+        match self.hosts.lookup_static_host(&query) {
+            Some(found) => Ok(found),
+            None => self.client.lookup(query, self.options).await,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Opening a session: dialling, TLS, and what the host must prove before mail goes to it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::time::timeout;
+
+use super::{Connection, READ_OCTETS, REPLY_TIMEOUT, network_reply};
+use crate::mail::{Domain, EnhancedStatus, Reply};
+use crate::net::{Chain, ClientTls, Handshake, Host, TlsError, TlsFacts};
+use crate::outbound::{Deps, Tls, meters};
+use crate::smtp::{Client, ClientEvent};
+use crate::transport::{self, Demand, Proof, Stance, Unproven};
+
+/// A whole TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why no session could be opened at any address of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::outbound) struct Unreachable {
+    /// The last host tried.
+    pub(in crate::outbound) host: Box<str>,
+    /// What it said, or what happened, as a reply.
+    pub(in crate::outbound) reply: Reply,
+}
+
+/// What a session is opened under.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::outbound) struct Terms<'a> {
+    /// What hosts must prove.
+    pub(in crate::outbound) stance: &'a Stance,
+    /// Whose mail goes first: a certificate may be for that name in place of the host's (RFC 7672 3.2.2).
+    pub(in crate::outbound) domain: Option<&'a Domain>,
+}
+
+/// Why no session opened at an address.
+enum NotOpened {
+    /// What it said, or what happened, as a reply.
+    Refused(Reply),
+    /// It offers TLS, and TLS does not work there.
+    BrokenTls(Reply),
+}
+
+impl From<Reply> for NotOpened {
+    fn from(reply: Reply) -> Self {
+        NotOpened::Refused(reply)
+    }
+}
+
+/// The host has not proven what it must (RFC 3463 3.8: 4.7.4 and 4.7.5).
+fn unproven(fault: &Unproven) -> Reply {
+    let detail = if matches!(fault, Unproven::NoTls(_)) { 4 } else { 5 };
+    Reply::new(451, EnhancedStatus::new(4, 7, detail), fault.to_string())
+}
+
+/// One host, at one address, and what it must prove.
+#[derive(Clone, Copy)]
+struct Goal<'a> {
+    host: &'a str,
+    address: SocketAddr,
+    demand: &'a Demand,
+    terms: Terms<'a>,
+}
+
+impl Connection {
+    /// Opens a session with the first host that takes one and proves what it must.
+    pub(in crate::outbound) async fn open(
+        deps: &Deps,
+        order: &[(&Host, SocketAddr)],
+        terms: Terms<'_>,
+    ) -> Result<Self, Unreachable> {
+        let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
+        let mut last = Unreachable { host: "".into(), reply: nowhere };
+        for (host, address) in order {
+            match Self::open_at(deps, &host.name, *address, terms).await {
+                Ok(connection) => {
+                    meters::proven(connection.proof.as_str());
+                    return Ok(connection);
+                }
+                Err(reply) => {
+                    tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
+                    last = Unreachable { host: host.name.clone(), reply };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// By TLS where it is offered, and works; else in clear, where nothing forbids that (RFC 7435). Where TLS was
+    /// found not to work, and need not, that is not found out anew each time.
+    async fn open_at(deps: &Deps, host: &str, address: SocketAddr, terms: Terms<'_>) -> Result<Self, Reply> {
+        let looked_up = transport::demand(&*deps.resolver, terms.stance, host, address.port()).await;
+        let demand = &looked_up
+            .map_err(|error| network_reply(3, format!("looking up the TLSA records of {host}: {error}")))?;
+        let goal = Goal { host, address, demand, terms };
+        let tls = deps.tls.now();
+        let is_known_broken = || deps.hosts.has_broken_tls(deps.clock.now(), address);
+        let is_tried = demand.tries_tls() && !(demand.allows_clear() && is_known_broken());
+        match Self::open_by(deps, goal, (*tls).as_ref().filter(|_| is_tried)).await {
+            Ok(connection) => Ok(connection),
+            Err(NotOpened::BrokenTls(reply)) if demand.allows_clear() => {
+                tracing::info!(event = "tls_failed", host, address = %address, reply = %reply);
+                let opened = Self::open_by(deps, goal, None).await;
+                // a host that is merely going down has no TLS either, and is not to be taken at that word
+                if opened.is_ok() {
+                    deps.hosts.note_broken_tls(deps.clock.now(), address);
+                }
+                opened.map_err(|failed| match failed {
+                    NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) => reply,
+                })
+            }
+            Err(NotOpened::Refused(reply) | NotOpened::BrokenTls(reply)) => Err(reply),
+        }
+    }
+
+    /// A connection to an address, before anything is said.
+    async fn dial(deps: &Deps, goal: Goal<'_>, tries_tls: bool) -> Result<Self, Reply> {
+        let (settings, address) = (deps.settings.now(), goal.address);
+        let stream = match timeout(settings.connect_timeout, deps.dial.dial(address)).await {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                deps.hosts.note_dead(deps.clock.now(), address);
+                let why = failed.map_or("timed out".into(), |result| {
+                    result.err().map_or(String::new(), |error| error.to_string())
+                });
+                return Err(network_reply(1, format!("connecting to {address}: {why}")));
+            }
+        };
+        Ok(Connection {
+            stream,
+            client: Client::by_tls(settings.hostname.as_str(), tries_tls),
+            input: BytesMut::with_capacity(READ_OCTETS),
+            output: Vec::new(),
+            host: goal.host.into(),
+            address,
+            transactions: 0,
+            told: deps.meters.connection_messages.clone(),
+            tls: None,
+            stance: goal.terms.stance.clone(),
+            proof: Proof::Clear,
+            bound_to: None,
+        })
+    }
+
+    async fn open_by(deps: &Deps, goal: Goal<'_>, tls: Option<&Tls>) -> Result<Self, NotOpened> {
+        let mut connection = Self::dial(deps, goal, tls.is_some()).await?;
+        loop {
+            match (connection.next_event(REPLY_TIMEOUT).await, tls) {
+                (Ok(ClientEvent::StartTls), Some(tls)) => connection.start_tls(deps, goal, tls).await?,
+                (Ok(ClientEvent::Ready), _) => {
+                    deps.hosts.note_alive(goal.address);
+                    return connection.ready(goal).await;
+                }
+                (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
+                (Ok(_), _) => {
+                    return Err(network_reply(5, "the session began with a verdict".into()).into());
+                }
+                // in TLS 1.3 a server may refuse when our side has done its part
+                (Err(error), _) if connection.tls.is_some() => {
+                    meters::handshake("failed");
+                    return Err(NotOpened::BrokenTls(network_reply(7, format!("TLS: {error}"))));
+                }
+                (Err(error), _) => {
+                    deps.hosts.note_dead(deps.clock.now(), goal.address);
+                    return Err(network_reply(2, format!("greeting: {error}")).into());
+                }
+            }
+        }
+    }
+
+    /// The session, which is up, where it may be used.
+    async fn ready(mut self, goal: Goal<'_>) -> Result<Self, NotOpened> {
+        if self.tls.is_none()
+            && let Err(fault) = goal.demand.judge_clear()
+        {
+            tracing::info!(event = "unproven", host = goal.host, address = %goal.address, why = %fault);
+            meters::unproven(goal.demand.as_str());
+            self.close().await;
+            return Err(unproven(&fault).into());
+        }
+        self.client.note_surplus(&self.input);
+        let surplus = || network_reply(5, "the server said more than it was asked".into()).into();
+        if self.is_usable() { Ok(self) } else { Err(surplus()) }
+    }
+
+    /// Goes on over TLS. What came behind the leave to do so was said by nobody we can know (RFC 3207 6).
+    async fn start_tls(&mut self, deps: &Deps, goal: Goal<'_>, tls: &Tls) -> Result<(), NotOpened> {
+        let failed = |why: String| {
+            meters::handshake("failed");
+            NotOpened::BrokenTls(network_reply(7, format!("TLS: {why}")))
+        };
+        if !self.input.is_empty() {
+            return Err(failed("the server said more than it was asked".into()));
+        }
+        let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
+        let name = goal.demand.server_name(goal.host);
+        let Handshake { stream, facts, chain } =
+            match timeout(HANDSHAKE_TIMEOUT, tls.towards(goal.demand).connect(stream, name)).await {
+                Ok(Ok(shaken)) => shaken,
+                Ok(Err(TlsError::Untrusted(fault))) => {
+                    meters::handshake("failed");
+                    return Err(refused(goal, &goal.demand.untrusted(fault)).into());
+                }
+                Ok(Err(error)) => return Err(failed(error.to_string())),
+                Err(_) => return Err(failed("the handshake timed out".into())),
+            };
+        meters::handshake(facts.version.as_str());
+        (self.proof, self.bound_to) =
+            judge(deps, goal, (&facts, &chain)).await.map_err(|fault| refused(goal, &fault))?;
+        tracing::debug!(
+            event = "tls",
+            host = &*self.host,
+            version = facts.version.as_str(),
+            cipher = facts.cipher,
+            resumed = facts.resumed,
+            pkix = ?facts.pkix,
+            proof = self.proof.as_str(),
+        );
+        (self.stream, self.tls) = (stream, Some(facts));
+        self.client.tls_started();
+        Ok(())
+    }
+}
+
+impl Tls {
+    /// The one that asks in the handshake what is demanded, so that a server that fails reads why in its log.
+    fn towards(&self, demand: &Demand) -> &ClientTls {
+        if matches!(demand, Demand::Verified { .. }) { &self.verified } else { &self.any }
+    }
+}
+
+/// A host that has not proven what it must is not spoken to any further.
+fn refused(goal: Goal<'_>, fault: &Unproven) -> Reply {
+    tracing::info!(event = "unproven", host = goal.host, address = %goal.address, why = %fault);
+    meters::unproven(goal.demand.as_str());
+    unproven(fault)
+}
+
+/// What a handshake proves; and for whose mail alone, where it is by that domain's name (RFC 7672 3.2.2).
+async fn judge(
+    deps: &Deps,
+    goal: Goal<'_>,
+    (facts, chain): (&TlsFacts, &Chain),
+) -> Result<(Proof, Option<Domain>), Unproven> {
+    let by = |names: &[&str]| goal.demand.judge(facts, chain, names, &deps.clock);
+    match (by(&[goal.host]), goal.terms.domain) {
+        (Err(Unproven::Dane(fault)), Some(domain)) => {
+            // what does not come is no name
+            let names = deps.resolver.next_hop_names(domain).await.unwrap_or_default();
+            let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
+            by(&names).map(|proof| (proof, Some(domain.clone()))).map_err(|_| Unproven::Dane(fault))
+        }
+        (judged, _) => judged.map(|proof| (proof, None)),
+    }
+}
