@@ -275,7 +275,7 @@ async fn health_and_metrics_are_served() {
         "{told}"
     );
     place.edit("[dns]", "[dns]\ndnssec = false");
-    relay.reload();
+    relay.hang_up();
     eventually("health", || (relay.get("/healthz") == (200, "ok\n".to_owned())).then_some(())).await;
     assert_eq!(relay.get("/nothing").0, 404);
     let (status, metrics) = relay.get("/metrics");

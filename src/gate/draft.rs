@@ -13,7 +13,7 @@ use crate::authentication::{Choice, Pending};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{
     BodyKind, Class, ClientName, Domain, Envelope, MessageId, MessageIds, Recipient, Return, ReversePath,
-    Xtext,
+    TlsWish, Xtext,
 };
 use crate::queue;
 use crate::store::{BODY_IN_LOG_MAX_OCTETS, Batch, BodyFile, NewBody, Store, StoreError};
@@ -86,6 +86,8 @@ pub struct Mail {
     pub envelope_id: Option<Xtext>,
     /// How urgent its sender says it is.
     pub priority: Option<i8>,
+    /// What its sender wants of TLS; its header may waive it where nothing is said here.
+    pub tls: TlsWish,
 }
 
 impl Mail {
@@ -101,6 +103,7 @@ impl Mail {
             ret: None,
             envelope_id: None,
             priority: None,
+            tls: TlsWish::Usual,
         }
     }
 }
@@ -404,6 +407,11 @@ impl Draft {
         // what it is, whatever it was declared to be: plain text goes everywhere
         let body = if self.is_ascii { BodyKind::SevenBit } else { BodyKind::EightBitMime };
         let has_utf8_header = mail.is_utf8 && self.header.is_some_and(|header| !header.is_ascii);
+        // RFC 8689 4.1: what is demanded goes before what is waived
+        let tls = match (mail.tls, self.header.is_some_and(|header| header.waives_tls)) {
+            (TlsWish::Usual, true) => TlsWish::Waived,
+            (wish, _) => wish,
+        };
         let envelope = |(number, recipients): (usize, Vec<Recipient>)| {
             let id = if number == 0 { first } else { self.gate.ids.next(arrived) };
             let envelope = Envelope {
@@ -414,6 +422,7 @@ impl Draft {
                 ret: mail.ret,
                 envelope_id: mail.envelope_id.clone(),
                 priority: mail.priority,
+                tls,
                 ..Envelope::plain(id, mail.client.clone(), mail.from.clone(), recipients, arrived)
             };
             (envelope, arrived)

@@ -21,6 +21,8 @@ pub(super) struct Header {
     /// Relays that the message has passed (RFC 5321 6.3).
     pub(super) received: usize,
     pub(super) is_ascii: bool,
+    /// Whether it says `TLS-Required: No` (RFC 8689 3).
+    pub(super) waives_tls: bool,
     has_date: bool,
     has_message_id: bool,
     has_long_line: bool,
@@ -95,6 +97,10 @@ impl Header {
             8 if name.eq_ignore_ascii_case(b"received") => self.received += 1,
             4 if name.eq_ignore_ascii_case(b"date") => self.has_date = true,
             10 if name.eq_ignore_ascii_case(b"message-id") => self.has_message_id = true,
+            12 if name.eq_ignore_ascii_case(b"tls-required") => {
+                let value = line.splitn(2, |octet| *octet == b':').nth(1).unwrap_or_default();
+                self.waives_tls |= value.trim_ascii().eq_ignore_ascii_case(b"no");
+            }
             _ => {}
         }
     }
@@ -185,6 +191,20 @@ mod tests {
             // a message that begins with the empty line has its end already
             let want = if message.starts_with('\r') { format!("{DATE}{ID}") } else { want };
             assert_eq!(missing(message), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn only_no_waives_tls() {
+        for (message, want) in [
+            ("TLS-Required: No\r\n\r\n", true),
+            ("A: b\r\ntls-required :\tno \r\n\r\n", true),
+            ("TLS-Required: Yes\r\n\r\n", false),
+            ("TLS-Required: No way\r\n\r\n", false),
+            ("X-TLS-Required: No\r\n\r\n", false),
+            ("A: b\r\n\r\nTLS-Required: No\r\n", false),
+        ] {
+            assert_eq!(inspect(message.as_bytes()).waives_tls, want, "{message:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use super::patience::{Deadline, Progress};
 use super::rules::Rules;
 use crate::accounts::Client;
 use crate::gate::{Draft, GateError, Mail, Origin};
-use crate::mail::{Address, Class, EnhancedStatus, Recipient, Reply, ReversePath};
+use crate::mail::{Address, Class, EnhancedStatus, Recipient, Reply, ReversePath, TlsWish};
 use crate::net::{Stream, TlsFacts};
 use crate::smtp::{MailParameters, Next, RcptParameters, Server};
 use crate::store::StoreError;
@@ -233,6 +233,7 @@ impl Session<'_> {
             ret: parameters.ret,
             envelope_id: parameters.envelope_id,
             priority: parameters.priority,
+            tls: if parameters.requires_tls { TlsWish::Required } else { TlsWish::Usual },
         };
         self.draft = Some(self.inbound.gate.open(&origin, mail));
         self.server.accept();

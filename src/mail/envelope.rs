@@ -87,6 +87,18 @@ pub enum BodyKind {
     EightBitMime,
 }
 
+/// What a sender wants of TLS on the way (RFC 8689).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsWish {
+    /// Nothing: what the recipient's domain publishes counts.
+    #[default]
+    Usual,
+    /// That it goes by TLS to hosts that prove who they are, all the way, or not at all (REQUIRETLS).
+    Required,
+    /// That it arrives, whatever the domain publishes (`TLS-Required: No`).
+    Waived,
+}
+
 /// One recipient of this copy that is still to be served, or failed or delayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
@@ -127,6 +139,7 @@ impl Envelope {
             ret: None,
             envelope_id: None,
             priority: None,
+            tls: TlsWish::Usual,
             attempts: 0,
             tried: Timestamp::ZERO,
             is_delay_told: false,
@@ -162,6 +175,8 @@ pub struct Envelope {
     pub envelope_id: Option<Xtext>,
     /// How urgent its sender says it is (RFC 6710), from -9 to 9.
     pub priority: Option<i8>,
+    /// What its sender wants of TLS.
+    pub tls: TlsWish,
     /// Attempts made for this message so far. Waiting is none.
     pub attempts: u32,
     /// When the last of them was made; [`Timestamp::ZERO`] before the first.

@@ -17,7 +17,7 @@ mod verdict;
 pub use address::{Address, AddressError, LOCAL_PART_MAX_OCTETS, PATH_MAX_OCTETS, ReversePath};
 pub use date::rfc5322_date;
 pub use domain::{DOMAIN_MAX_OCTETS, Domain, DomainError};
-pub use envelope::{BodyKind, Class, ClientName, Envelope, Recipient};
+pub use envelope::{BodyKind, Class, ClientName, Envelope, Recipient, TlsWish};
 pub use id::{MessageId, MessageIds};
 pub use notification::{Notify, Return, Xtext};
 pub use outcome::{Outcome, OutcomeSink};

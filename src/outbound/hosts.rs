@@ -107,8 +107,7 @@ impl Hosts {
         let equal = addresses.iter().take_while(|(host, _)| host.preference == best);
         let place = equal.clone().find_map(|(host, address)| {
             let is_there = |kept: &Kept| {
-                kept.connection.leads_to(&host.name, *address)
-                    && kept.connection.may_carry(terms.stance, terms.domain)
+                kept.connection.leads_to(&host.name, *address) && kept.connection.may_carry(terms)
             };
             state.kept.iter().rposition(is_there)
         })?;

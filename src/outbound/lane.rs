@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::pace::Pace;
 use super::ready::Ready;
-use crate::mail::{Class, ClientName, Domain};
+use crate::mail::{Class, ClientName, Domain, TlsWish};
 use crate::queue::Leased;
 use crate::work::Permit;
 
@@ -253,9 +253,11 @@ impl Lane {
         ready.pop().unwrap_or_else(|| unreachable!("it was just put in"))
     }
 
-    /// Whose mail is next.
-    pub(super) fn first_domain(&self) -> Option<Domain> {
-        self.ready().first().and_then(|work| work.leased.queued.domain().cloned())
+    /// Whose mail is next, and what its sender wants of TLS.
+    pub(super) fn first(&self) -> Option<(Domain, TlsWish)> {
+        let ready = self.ready();
+        let queued = &ready.first()?.leased.queued;
+        Some((queued.domain()?.clone(), queued.envelope.tls))
     }
 
     /// The next copy, if there is one.

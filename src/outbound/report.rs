@@ -49,6 +49,8 @@ pub(super) fn write_report(
         body: if content.is_ascii() { BodyKind::SevenBit } else { BodyKind::EightBitMime },
         // it names them in To
         has_utf8_header: !sender.is_ascii(),
+        // it quotes the message, and must get through where that was to (RFC 8689 5)
+        tls: envelope.tls,
         ..Envelope::plain(id, ClientName::own(), ReversePath::Null, to, given.now)
     };
     let expires = given.now.after(given.expire_after);

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Deps;
-#[cfg(test)]
-use super::conclude::unreached;
-use super::conclude::{circumstances, conclude, hold_damaged};
+use super::conclude::{circumstances, conclude, hold_damaged, unreached};
 use super::connection::{Age, Connection, Terms, Transacted, Unreachable};
 #[cfg(test)]
 use super::faults;
@@ -21,11 +19,12 @@ use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Envelope, Return, Severity, Verdict};
+use crate::mail::{Envelope, Return, Severity, TlsWish, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
+use crate::transport::Proof;
 use crate::work::Permit;
 
 /// A session without work waits for so long, then leaves its connection to others.
@@ -112,8 +111,10 @@ async fn find_connection(
         None => None,
     };
     let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
-    let first = lane.first_domain();
-    let terms = Terms { stance: &route.stance, domain: first.as_ref() };
+    let first = lane.first();
+    let (domain, wish) =
+        first.as_ref().map_or((None, TlsWish::Usual), |(domain, wish)| (Some(domain), *wish));
+    let terms = Terms { stance: &route.stance, domain, wish };
     while let Some((mut connection, place)) = deps.hosts.take(&order, terms) {
         if !connection.is_stale() {
             deps.meters.connection_reused();
@@ -231,6 +232,16 @@ async fn in_time(
     None
 }
 
+/// What is told of a server.
+fn told_of(connection: &Connection) -> Remote<'_> {
+    Remote {
+        host: connection.host(),
+        tells: connection.tells_senders(),
+        tls: connection.tls(),
+        proof: connection.proof(),
+    }
+}
+
 struct Session<'a> {
     deps: &'a Deps,
     attempts: &'a Attempts,
@@ -252,7 +263,9 @@ impl Session<'_> {
             let paced_at = Instant::now();
             let first = (work, turn.take());
             let Some(work) = in_time(self.deps, route, (lane, place), first).await else { return true };
-            if !connection.may_carry(&route.stance, work.leased.queued.domain()) {
+            let (queued, stance) = (&work.leased.queued, &route.stance);
+            let terms = Terms { stance, domain: queued.domain(), wish: queued.envelope.tls };
+            if !connection.may_carry(terms) {
                 lane.push_front(work);
                 return true;
             }
@@ -267,7 +280,7 @@ impl Session<'_> {
                 lane.push_front(work);
                 return false;
             }
-            if let Some(untouched) = self.send(connection, work, age).await {
+            if let Some(untouched) = self.send(connection, route, work, age).await {
                 lane.push_front(untouched);
                 return false;
             }
@@ -286,8 +299,48 @@ impl Session<'_> {
         domain.is_some_and(|domain| orders.stops(domain, &envelope.client, self.deps.clock.now()))
     }
 
+    /// Why a connection does not keep what a message demands (RFC 8689 4.2): that its host has proven who it is, and
+    /// that it is known by proof to be the domain's.
+    async fn insecurity(&self, proof: Proof, route: &Route, queued: &Queued) -> Option<Verdict> {
+        let is_fixed = || self.deps.settings.now().routes.fixed(queued.domain()?).map(drop);
+        let is_listed = route.sts.is_enforced();
+        let is_found_by_proof = match queued.domain() {
+            _ if is_listed || is_fixed().is_some() => true,
+            Some(domain) => {
+                self.deps.resolver.next_hop_names(domain).await.is_ok_and(|names| !names.is_empty())
+            }
+            None => false,
+        };
+        let why = match (proof.is_of_identity(), is_found_by_proof) {
+            (true, true) => return None,
+            (false, _) => "its host does not prove who it is",
+            (true, false) => "nothing proves that this is the domain's mail host",
+        };
+        let text = format!("the message demands TLS all the way (REQUIRETLS), and {why}");
+        Some(unreached(550, (5, 7, 10), text))
+    }
+
+    /// Settles a copy that must not go over this connection, or any other.
+    async fn refuse(&self, remote: Remote<'_>, work: Work, verdict: Verdict) {
+        let verdicts = vec![verdict; work.leased.queued.envelope.recipients.len()];
+        let body = read_body(self.deps, &work.leased.queued).await.ok();
+        let content = match body {
+            Some(body) => for_report(body, &work.leased.queued.envelope).await,
+            None => None,
+        };
+        drop(work.credit);
+        let tried = Tried { verdicts: &verdicts, remote: Some(remote), content: content.as_deref() };
+        conclude(self.deps, work.leased, tried).await;
+    }
+
     /// Sends one copy and settles it. Gives it back where the connection was dead before it.
-    async fn send(&self, connection: &mut Connection, mut work: Work, age: Age) -> Option<Work> {
+    async fn send(
+        &self,
+        connection: &mut Connection,
+        route: &Route,
+        mut work: Work,
+        age: Age,
+    ) -> Option<Work> {
         let body = match self.body(&mut work.leased).await {
             Ok(body) => body,
             Err(error) => {
@@ -295,6 +348,12 @@ impl Session<'_> {
                 return None;
             }
         };
+        if work.leased.queued.envelope.tls == TlsWish::Required
+            && let Some(verdict) = self.insecurity(connection.proof(), route, &work.leased.queued).await
+        {
+            self.refuse(told_of(connection), work, verdict).await;
+            return None;
+        }
         let envelope = &work.leased.queued.envelope;
         // where the server names a limit, the others are served when these are settled (RFC 9422)
         let some = &envelope.recipients[..envelope.recipients.len().min(connection.recipients_max())];
@@ -307,6 +366,7 @@ impl Session<'_> {
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.as_ref(),
             priority: envelope.priority,
+            requires_tls: envelope.tls == TlsWish::Required,
         };
         let verdicts = match connection.transact(outgoing, body.clone(), age).await {
             Transacted::Verdicts(verdicts) => {
@@ -328,12 +388,7 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let remote = Remote {
-            host: connection.host(),
-            tells: connection.tells_senders(),
-            tls: connection.tls(),
-            proof: connection.proof(),
-        };
+        let remote = told_of(connection);
         let content = if self.may_be_reported(&work.leased.queued, &verdicts, remote) {
             for_report(body, envelope).await
         } else {

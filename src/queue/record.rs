@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Queued;
 use crate::clock::Timestamp;
 use crate::mail::{
-    Address, BodyKind, Class, ClientName, Envelope, MessageId, Notify, Recipient, Return, ReversePath, Xtext,
+    Address, BodyKind, Class, ClientName, Envelope, MessageId, Notify, Recipient, Return, ReversePath,
+    TlsWish, Xtext,
 };
 use crate::store::StoreError;
 
@@ -34,8 +35,8 @@ struct RecordV3<'a> {
     shared_body: Option<u64>,
 }
 
-/// Octets above 127; characters beyond ASCII in the header; RET=FULL; RET=HDRS.
-const CONTENT: [u8; 4] = [1, 2, 4, 8];
+/// Octets above 127; characters beyond ASCII in the header; RET=FULL; RET=HDRS; REQUIRETLS; `TLS-Required: No`.
+const CONTENT: [u8; 6] = [1, 2, 4, 8, 16, 32];
 
 #[derive(Serialize, Deserialize)]
 struct RecipientV3 {
@@ -77,6 +78,8 @@ fn content_bits(envelope: &Envelope) -> u8 {
         envelope.has_utf8_header,
         envelope.ret == Some(Return::Full),
         envelope.ret == Some(Return::Headers),
+        envelope.tls == TlsWish::Required,
+        envelope.tls == TlsWish::Waived,
     ];
     said.iter().zip(CONTENT).map(|(is_said, bit)| if *is_said { bit } else { 0 }).sum()
 }
@@ -112,7 +115,8 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
     let record: RecordV3<'_> = postcard::from_bytes(octets).map_err(|_| damaged())?;
     let address = |text: &str| Address::parse(text).map_err(|_| damaged());
     let recipients = record.recipients.iter().map(|record| decode_recipient(record).ok_or_else(damaged));
-    let [eight_bit, utf8_header, full, headers] = CONTENT.map(|bit| record.content & bit != 0);
+    let [eight_bit, utf8_header, full, headers, tls_required, tls_waived] =
+        CONTENT.map(|bit| record.content & bit != 0);
     let envelope = Envelope {
         id,
         client: ClientName::parse(record.client).ok_or_else(damaged)?,
@@ -136,6 +140,11 @@ pub(super) fn decode(id: MessageId, row: &[u8]) -> Result<Queued, StoreError> {
             text => Some(Xtext::envelope_id(text).ok_or_else(damaged)?),
         },
         priority: record.priority,
+        tls: match (tls_required, tls_waived) {
+            (true, _) => TlsWish::Required,
+            (_, true) => TlsWish::Waived,
+            _ => TlsWish::Usual,
+        },
         attempts: record.attempts,
         tried: Timestamp::from_millis(record.tried_ms),
         is_delay_told: record.is_delay_told,
@@ -171,6 +180,7 @@ pub(super) mod tests {
             ret: Some(Return::Headers),
             envelope_id: Xtext::envelope_id("QQ314"),
             priority: Some(-3),
+            tls: TlsWish::Required,
             attempts: 3,
             tried: Timestamp::from_millis(6),
             is_delay_told: true,

@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub priority: bool,
     /// RFC 3207.
     pub start_tls: bool,
+    /// RFC 8689.
+    pub require_tls: bool,
     /// Transactions in a session, and recipients in a transaction (RFC 9422).
     pub mail_max: Option<u32>,
     /// See above.
@@ -42,6 +44,7 @@ impl Capabilities {
                 "DSN" => capabilities.dsn = true,
                 "MT-PRIORITY" => capabilities.priority = true,
                 "STARTTLS" => capabilities.start_tls = true,
+                "REQUIRETLS" => capabilities.require_tls = true,
                 "LIMITS" => read_limits(&mut capabilities, rest),
                 "SIZE" => capabilities.size = Some(rest.trim().parse().unwrap_or(0)),
                 _ => {}

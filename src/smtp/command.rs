@@ -47,6 +47,8 @@ pub struct MailParameters {
     pub ret: Option<Return>,
     /// `ENVID=` (RFC 3461 4.4).
     pub envelope_id: Option<Xtext>,
+    /// `REQUIRETLS` (RFC 8689 3).
+    pub requires_tls: bool,
 }
 
 /// What may follow a forward-path.
@@ -262,6 +264,7 @@ fn parse_mail_parameters(text: &str) -> Result<MailParameters, CommandError> {
             "BODY" => parsed.body = parse_body(value)?,
             "MT-PRIORITY" => parsed.priority = Some(parse_priority(value)?),
             "SMTPUTF8" if value.is_empty() => parsed.is_utf8 = true,
+            "REQUIRETLS" if value.is_empty() => parsed.requires_tls = true,
             "RET" => parsed.ret = Some(parse_return(value)?),
             "ENVID" => {
                 let id = Xtext::envelope_id(value).filter(|_| !value.is_empty());

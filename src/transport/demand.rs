@@ -52,6 +52,11 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// Whether it is of who the host is.
+    pub const fn is_of_identity(self) -> bool {
+        !matches!(self, Proof::Clear | Proof::Unproven)
+    }
+
     /// The name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -86,8 +86,13 @@ impl Stance {
     }
 
     /// TLS where it works, whatever anybody publishes.
-    pub fn undemanding() -> Self {
+    pub const fn undemanding() -> Self {
         Stance { floor: Floor::Opportunistic, uses_dane: false }
+    }
+
+    /// Whether TLS is used at all.
+    pub fn tries_tls(&self) -> bool {
+        self.floor != Floor::Clear
     }
 }
 

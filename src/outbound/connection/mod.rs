@@ -15,7 +15,7 @@ use metrics::Histogram;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::mail::{Domain, EnhancedStatus, Reply, Severity, Stage, Verdict};
+use crate::mail::{Domain, EnhancedStatus, Reply, Severity, Stage, TlsWish, Verdict};
 use crate::net::{Stream, TlsFacts};
 use crate::smtp::{Client, ClientEvent, DotStuffer, Flight, Outgoing, Verdicts};
 use crate::store::{BodyReader, StoreError};
@@ -94,9 +94,10 @@ impl Connection {
         self.proof
     }
 
-    /// Whether mail for a domain may go over it, whose hosts must prove so much.
-    pub(super) fn may_carry(&self, stance: &Stance, domain: Option<&Domain>) -> bool {
-        self.stance == *stance && self.bound_to.as_ref().is_none_or(|bound| Some(bound) == domain)
+    /// Whether mail may go over it, under these terms.
+    pub(super) fn may_carry(&self, terms: Terms<'_>) -> bool {
+        let is_bound = || self.bound_to.as_ref().is_some_and(|bound| Some(bound) != terms.domain);
+        terms.wish == TlsWish::Waived || (self.stance == *terms.stance && !is_bound())
     }
 
     /// The server's name.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::time::timeout;
 
 use super::{Connection, READ_OCTETS, REPLY_TIMEOUT, network_reply};
-use crate::mail::{Domain, EnhancedStatus, Reply};
+use crate::mail::{Domain, EnhancedStatus, Reply, TlsWish};
 use crate::net::{Chain, ClientTls, Handshake, Host, TlsError, TlsFacts};
 use crate::outbound::{Deps, Tls, meters};
 use crate::smtp::{Client, ClientEvent};
@@ -32,6 +32,19 @@ pub(in crate::outbound) struct Terms<'a> {
     pub(in crate::outbound) stance: &'a Stance,
     /// Whose mail goes first: a certificate may be for that name in place of the host's (RFC 7672 3.2.2).
     pub(in crate::outbound) domain: Option<&'a Domain>,
+    /// What its sender wants of TLS.
+    pub(in crate::outbound) wish: TlsWish,
+}
+
+/// What hosts must prove whose mail's sender waives whatever their domain publishes.
+const WAIVED: &Stance = &Stance::undemanding();
+
+impl Terms<'_> {
+    fn stance(&self) -> &Stance {
+        // no TLS at all is the operator's word, not the domain's
+        let is_waived = self.wish == TlsWish::Waived && self.stance.tries_tls();
+        if is_waived { WAIVED } else { self.stance }
+    }
 }
 
 /// Why no session opened at an address.
@@ -90,7 +103,7 @@ impl Connection {
     /// By TLS where it is offered, and works; else in clear, where nothing forbids that (RFC 7435). Where TLS was
     /// found not to work, and need not, that is not found out anew each time.
     async fn open_at(deps: &Deps, host: &str, address: SocketAddr, terms: Terms<'_>) -> Result<Self, Reply> {
-        let looked_up = transport::demand(&*deps.resolver, terms.stance, host, address.port()).await;
+        let looked_up = transport::demand(&*deps.resolver, terms.stance(), host, address.port()).await;
         let demand = &looked_up
             .map_err(|error| network_reply(3, format!("looking up the TLSA records of {host}: {error}")))?;
         let goal = Goal { host, address, demand, terms };
@@ -137,7 +150,7 @@ impl Connection {
             transactions: 0,
             told: deps.meters.connection_messages.clone(),
             tls: None,
-            stance: goal.terms.stance.clone(),
+            stance: goal.terms.stance().clone(),
             proof: Proof::Clear,
             bound_to: None,
         })

@@ -22,6 +22,8 @@ pub struct Outgoing<'a> {
     pub envelope_id: Option<&'a Xtext>,
     /// How urgent the sender says it is.
     pub priority: Option<i8>,
+    /// Whether every server on the way must go on by TLS alone (RFC 8689).
+    pub requires_tls: bool,
 }
 
 impl<'a> Outgoing<'a> {
@@ -36,6 +38,7 @@ impl<'a> Outgoing<'a> {
             ret: None,
             envelope_id: None,
             priority: None,
+            requires_tls: false,
         }
     }
 
@@ -46,6 +49,10 @@ impl<'a> Outgoing<'a> {
         if offered.size.is_some_and(|size| size > 0 && self.size_octets > size) {
             let status = EnhancedStatus::new(5, 3, 4);
             Some(Reply::new(552, status, "the message is larger than the next server takes"))
+        } else if self.requires_tls && !offered.require_tls {
+            let text =
+                "the message demands TLS all the way (REQUIRETLS), and the next server does not offer that";
+            Some(Reply::new(550, EnhancedStatus::new(5, 7, 30), text))
         } else if !offered.utf8 && (self.has_utf8_header || !is_sender_ascii) {
             refusal(7, "the message needs SMTPUTF8, which the next server does not offer")
         } else if !offered.eight_bit_mime && self.body == BodyKind::EightBitMime {
@@ -78,6 +85,9 @@ impl<'a> Outgoing<'a> {
         }
         if let Some(priority) = self.priority.filter(|_| offered.priority) {
             command += &format!(" MT-PRIORITY={priority}");
+        }
+        if self.requires_tls {
+            command += " REQUIRETLS";
         }
         command + "\r\n"
     }

@@ -200,6 +200,7 @@ fn what_the_server_offers_decides_what_may_be_sent_and_how() {
         ..Outgoing::plain(&ReversePath::Null, recipients, 6)
     };
     let from_utf8 = Outgoing { from: &sender, ..of(&plain, BodyKind::SevenBit, false) };
+    let demanding = Outgoing { requires_tls: true, ..of(&plain, BodyKind::SevenBit, false) };
     let (seven, eight) = (BodyKind::SevenBit, BodyKind::EightBitMime);
     for (offers, outgoing, want) in [
         ("", of(&plain, seven, false), "MAIL FROM:<>\r\n"),
@@ -215,6 +216,8 @@ fn what_the_server_offers_decides_what_may_be_sent_and_how() {
         ),
         ("250-SMTPUTF8\r\n", from_utf8, "MAIL FROM:<zoë@y.example> SMTPUTF8\r\n"),
         ("250-SMTPUTF8\r\n", of(&utf8, seven, false), "MAIL FROM:<> SMTPUTF8\r\n"),
+        ("250-STARTTLS\r\n", demanding, "550 5.7.30"),
+        ("250-REQUIRETLS\r\n", demanding, "MAIL FROM:<> REQUIRETLS\r\n"),
     ] {
         let mut client = greeted(offers);
         let told = match client.begin(outgoing, false) {

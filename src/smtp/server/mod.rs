@@ -362,7 +362,11 @@ impl Server {
     fn offers(&self) -> String {
         let ServerSettings { hostname, limits, tls, has_chunking } = &*self.settings;
         let chunking = if *has_chunking { "250-CHUNKING\r\n" } else { "" };
-        let start_tls = if *tls != StartTls::Off && !self.is_tls { "250-STARTTLS\r\n" } else { "" };
+        let start_tls = match (self.is_tls, tls) {
+            (true, _) => "250-REQUIRETLS\r\n",
+            (false, StartTls::Off) => "",
+            (false, _) => "250-STARTTLS\r\n",
+        };
         format!(
             "250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n{chunking}\
              250-DSN\r\n250-MT-PRIORITY\r\n250-LIMITS RCPTMAX={}\r\n{start_tls}250 ENHANCEDSTATUSCODES\r\n",
@@ -393,6 +397,12 @@ impl Server {
                 let status = EnhancedStatus::new(5, 7, 0);
                 self.is_refused = true;
                 self.complain(Misstep::Error, &Reply::new(530, status, "say STARTTLS first"))
+            }
+            // it was not offered (RFC 8689 4.1)
+            _ if parameters.requires_tls && !self.is_tls => {
+                let status = EnhancedStatus::new(5, 7, 10);
+                self.is_refused = true;
+                self.complain(Misstep::Error, &Reply::new(530, status, "REQUIRETLS needs STARTTLS first"))
             }
             _ if parameters.size.is_some_and(|size| size > self.settings.limits.message_max_octets) => {
                 self.is_refused = true;

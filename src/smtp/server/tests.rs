@@ -125,6 +125,7 @@ fn every_command_in_every_state() {
         ("EHLO c", [250, 250, 250, 250, 250, 250]),
         ("HELO c", [250, 250, 250, 250, 250, 250]),
         ("MAIL FROM:<a@b.example>", [503, 250, 503, 503, 503, 503]),
+        ("MAIL FROM:<a@b.example> REQUIRETLS", [503, 530, 503, 503, 503, 503]),
         ("RCPT TO:<c@d.example>", [503, 503, 250, 250, 503, 503]),
         ("RCPT TO:<c@no.example>", [503, 503, 550, 550, 503, 503]),
         ("DATA", [503, 503, 554, 354, 503, 503]),

@@ -45,7 +45,7 @@ fn written(command: &Command) -> String {
 }
 
 fn mail(from: &ReversePath, parameters: &MailParameters) -> String {
-    let MailParameters { size, body, priority, is_utf8, ret, envelope_id } = parameters;
+    let MailParameters { size, body, priority, is_utf8, ret, envelope_id, requires_tls } = parameters;
     let said = [
         size.map(|size| format!(" SIZE={size}")),
         (*body == BodyKind::EightBitMime).then(|| " BODY=8BITMIME".into()),
@@ -53,6 +53,7 @@ fn mail(from: &ReversePath, parameters: &MailParameters) -> String {
         is_utf8.then(|| " SMTPUTF8".into()),
         ret.map(|ret| format!(" RET={}", ret.as_str())),
         envelope_id.as_ref().map(|id| format!(" ENVID={id}")),
+        requires_tls.then(|| " REQUIRETLS".into()),
     ];
     format!("MAIL FROM:<{from}>{}", said.into_iter().flatten().collect::<String>())
 }
