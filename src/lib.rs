@@ -46,6 +46,14 @@
 //! `data_dir/admin.sock`, one JSON object a line). Looking reads rows in pieces on the store's readers and asks
 //! actors what they see; acting on single copies takes their leases first, and everything else is an order.
 //!
+//! # What is believed of a mail host
+//!
+//! A *stance* belongs to a domain ([`transport`]): the operator's order, else its MTA-STS policy, else nothing. Domains
+//! of different stances have sites, and so paths, of their own, whose names tell them apart (`mx.example (mta-sts)`).
+//! A *demand* belongs to one host of it, and is found when a connection is opened, so that records are as fresh as the
+//! DNS has them: its DANE records go before the stance. A *proof* belongs to a connection. Answers of the DNS are
+//! secure, proven to be insecure, or bogus; what is bogus keeps the host out.
+//!
 //! # What must always hold
 //!
 //! 1. 250 means durable: it is sent after fdatasync, never from a cache.

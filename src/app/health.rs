@@ -16,7 +16,6 @@ use tokio::task::AbortHandle;
 
 use super::gauges::{LastRoom, Room};
 use super::validation;
-use crate::net::HickoryResolver;
 use crate::outbound::{Deps, Outbound};
 use crate::store::Store;
 
@@ -97,7 +96,7 @@ pub(super) struct Health {
     pub(super) store: Store,
     pub(super) outbound: Addr<Outbound>,
     pub(super) deps: Arc<Deps>,
-    pub(super) resolver: Arc<HickoryResolver>,
+    pub(super) validation: validation::Watch,
     pub(super) room: LastRoom,
     /// Octets that the log needs to go on.
     pub(super) log_needs: u64,
@@ -157,7 +156,7 @@ impl Health {
     }
 
     fn validation(&self) -> Option<Finding> {
-        let why = validation::ailment(&self.resolver)?;
+        let why = self.validation.ailment()?;
         Some(Finding { check: "dnssec", level: Level::Warning, why })
     }
 

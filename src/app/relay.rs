@@ -98,8 +98,8 @@ impl Relay {
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
-        validation::prove_at_start(&resolver).await;
-        tokio::spawn(validation::watch(resolver.clone(), stopping.clone()));
+        let validation = validation::Watch::begin(resolver.clone()).await;
+        tokio::spawn(validation.clone().run(stopping.clone()));
         let tls = client_tls(&config, &clock)?;
         let https = Live::new(tls.verified.clone());
         let (signers, listening) = (keeper.signers(), relay_addresses.clone());
@@ -113,7 +113,7 @@ impl Relay {
             store: store.clone(),
             outbound: outbound.clone(),
             deps: deps.clone(),
-            resolver: resolver.clone(),
+            validation: validation.clone(),
             room: LastRoom::default(),
             log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
             listeners: listeners.into_iter().map(run).collect(),
@@ -132,7 +132,8 @@ impl Relay {
             keeper: keeper.clone(),
             inbound,
             doors,
-            resolver: resolver.clone(),
+            resolver,
+            validation,
             https,
             deps: shared,
             manager,

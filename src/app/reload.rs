@@ -44,7 +44,8 @@ struct Difference {
 impl Difference {
     /// Whether mail may go another way.
     fn changes_ways(&self) -> bool {
-        let of = ["route", "dns.", "delivery.port", "delivery.allow_loopback"];
+        let of =
+            ["route", "dns.", "tls.policies", "delivery.port", "delivery.allow_loopback", "delivery.tls"];
         self.at_once.iter().any(|key| of.iter().any(|start| key.starts_with(start)))
     }
 }
@@ -126,6 +127,8 @@ pub(super) struct Reins {
     /// One for each listener, in their order.
     pub(super) doors: Vec<Live<Door>>,
     pub(super) resolver: Arc<HickoryResolver>,
+    /// Whether what it says is validated.
+    pub(super) validation: validation::Watch,
     /// For the web servers of policies.
     pub(super) https: Live<ClientTls>,
     pub(super) deps: Arc<Deps>,
@@ -159,7 +162,7 @@ impl Reloader {
         let report = match prepared.await.unwrap_or_else(|panic| Err(failure(&running, &panic.to_string()))) {
             Ok((difference, prepared)) => {
                 *running = Arc::new(self.reins.turn(prepared));
-                validation::prove(&self.reins.resolver).await;
+                self.reins.validation.again().await;
                 if difference.changes_ways() {
                     // mail that rests behind a way that is no more asks for the new one
                     self.reins.manager.do_send(WaysChanged);

@@ -8,61 +8,82 @@ use tokio::sync::watch;
 
 use crate::net::{HickoryResolver, Validation};
 use crate::observe::names;
+use crate::work::Live;
 
-/// How often it is looked whether it is so still; sooner where it is not known.
+/// How often it is looked whether it is so still; sooner where it is not.
 const EVERY: Duration = Duration::from_secs(3600);
-const WHILE_UNKNOWN: Duration = Duration::from_secs(30);
-/// How long the start waits for an answer: mail that left before would leave without DANE.
+const WHILE_MISSING: Duration = Duration::from_secs(60);
+/// How long the start waits for an answer.
 const AT_START: Duration = Duration::from_secs(3);
 
-/// Finds out at the start, as long as that does not take long.
-pub(super) async fn prove_at_start(resolver: &HickoryResolver) {
-    if tokio::time::timeout(AT_START, resolver.prove()).await.is_err() {
-        tracing::warn!(event = "dnssec_unknown", why = "the DNS does not answer; it is asked again");
-    }
-    tell(resolver);
+/// What was found last, beside what holds.
+#[derive(Clone)]
+pub(super) struct Watch {
+    resolver: Arc<HickoryResolver>,
+    found: Live<Validation>,
 }
 
-/// Finds out, and says so where it has changed.
-pub(super) async fn prove(resolver: &HickoryResolver) {
-    let before = resolver.validation();
-    resolver.prove().await;
-    if resolver.validation() != before {
-        tell(resolver);
+impl Watch {
+    /// Finds out at the start, as long as that does not take long.
+    pub(super) async fn begin(resolver: Arc<HickoryResolver>) -> Self {
+        let found = resolver.validation().into();
+        let watch = Watch { resolver, found };
+        // where it takes longer everything is validated meanwhile
+        let _ = tokio::time::timeout(AT_START, watch.prove()).await;
+        watch.tell();
+        watch
     }
-}
 
-/// Finds out now and again.
-pub(super) async fn watch(resolver: Arc<HickoryResolver>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        let is_unknown = matches!(resolver.validation(), Validation::Unknown(_));
-        let rest = if is_unknown { WHILE_UNKNOWN } else { EVERY };
-        tokio::select! {
-            () = tokio::time::sleep(rest) => prove(&resolver).await,
-            () = async { drop(stopping.wait_for(|is_stopping| *is_stopping).await) } => return,
+    async fn prove(&self) {
+        self.found.replace(self.resolver.prove().await);
+    }
+
+    /// Finds out anew: other servers may be asked now.
+    pub(super) async fn again(&self) {
+        self.prove().await;
+        self.tell();
+    }
+
+    /// Finds out now and again.
+    pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        loop {
+            let ailment = self.ailment();
+            let rest = if ailment.is_some() { WHILE_MISSING } else { EVERY };
+            tokio::select! {
+                () = tokio::time::sleep(rest) => self.prove().await,
+                () = async { drop(stopping.wait_for(|is_stopping| *is_stopping).await) } => return,
+            }
+            if self.ailment() != ailment {
+                self.tell();
+            }
         }
     }
-}
 
-/// Why answers are not validated that should be.
-pub(super) fn ailment(resolver: &HickoryResolver) -> Option<String> {
-    match resolver.validation() {
-        Validation::Proven | Validation::NotWanted => None,
-        Validation::Missing(why) => {
-            Some(format!("answers of the DNS are not validated, so DANE is off: {why}"))
+    /// Why answers are not validated that should be; or why all of them may be found bogus.
+    pub(super) fn ailment(&self) -> Option<String> {
+        match (self.resolver.validation(), (*self.found.now()).clone()) {
+            (Validation::NotWanted, _) | (Validation::Proven, Validation::Proven | Validation::NotWanted) => {
+                None
+            }
+            (Validation::Missing(why), _) => {
+                Some(format!("answers of the DNS are not validated, so DANE is off: {why}"))
+            }
+            (Validation::Unknown(error), _) | (Validation::Proven, Validation::Unknown(error)) => {
+                Some(format!("the DNS does not tell of its root, so that mail may wait: {error}"))
+            }
+            (Validation::Proven, Validation::Missing(why)) => {
+                Some(format!("answers of the DNS fail validation that did not, so that mail waits: {why}"))
+            }
         }
-        Validation::Unknown(error) => Some(format!(
-            "whether answers of the DNS can be validated is not known yet, so DANE is off: {error}"
-        )),
     }
-}
 
-fn tell(resolver: &HickoryResolver) {
-    let ailment = ailment(resolver);
-    gauge!(names::DNSSEC_MISSING).set(if ailment.is_some() { 1.0 } else { 0.0 });
-    match (resolver.validation(), ailment) {
-        (_, Some(why)) => tracing::warn!(event = "dnssec_missing", why),
-        (Validation::NotWanted, None) => tracing::info!(event = "dnssec_not_wanted"),
-        (_, None) => tracing::info!(event = "dnssec_proven"),
+    fn tell(&self) {
+        let ailment = self.ailment();
+        gauge!(names::DNSSEC_MISSING).set(if ailment.is_some() { 1.0 } else { 0.0 });
+        match (self.resolver.validation(), ailment) {
+            (_, Some(why)) => tracing::warn!(event = "dnssec_missing", why),
+            (Validation::NotWanted, None) => tracing::info!(event = "dnssec_not_wanted"),
+            (_, None) => tracing::info!(event = "dnssec_proven"),
+        }
     }
 }

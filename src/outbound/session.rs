@@ -19,7 +19,7 @@ use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Envelope, Return, Severity, TlsWish, Verdict};
+use crate::mail::{Domain, Envelope, Return, Severity, TlsWish, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
@@ -112,10 +112,7 @@ async fn find_connection(
     };
     let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
     let first = lane.first();
-    let (domain, wish) =
-        first.as_ref().map_or((None, TlsWish::Usual), |(domain, wish)| (Some(domain), *wish));
-    let terms = Terms { stance: &route.stance, domain, wish };
-    while let Some((mut connection, place)) = deps.hosts.take(&order, terms) {
+    while let Some((mut connection, place)) = deps.hosts.take(&order, terms_of(route, first.as_ref())) {
         if !connection.is_stale() {
             deps.meters.connection_reused();
             return Ok((connection, place, turn));
@@ -126,7 +123,9 @@ async fn find_connection(
     if lane.balance().0 == 0 {
         return Err(Parting::Unneeded);
     }
-    match Connection::open(deps, &order, terms).await {
+    // another copy may be first by now
+    let first = lane.first();
+    match Connection::open(deps, &order, terms_of(route, first.as_ref())).await {
         Ok(connection) => {
             deps.meters.connection_opened();
             Ok((connection, place, turn))
@@ -147,6 +146,12 @@ async fn find_connection(
             Err(Parting::Unreachable)
         }
     }
+}
+
+/// What a connection is opened under, for the copy that goes first.
+fn terms_of<'a>(route: &'a Route, first: Option<&'a (Domain, TlsWish)>) -> Terms<'a> {
+    let (domain, wish) = first.map_or((None, TlsWish::Usual), |(domain, wish)| (Some(domain), *wish));
+    Terms { stance: &route.stance, domain, wish }
 }
 
 /// Planted defects: an outage counts as an attempt, or even as a verdict.

@@ -99,9 +99,11 @@ pub async fn demand(
     host: &str,
     port: u16,
 ) -> Result<Demand, DnsError> {
-    let dane = match Domain::parse(host) {
-        Ok(host) if stance.uses_dane => find_dane(resolver, &host, port).await?,
-        _ => Dane::Absent,
+    let dane = if stance.uses_dane {
+        let host = Domain::parse(host).map_err(|error| DnsError::Failed(error.to_string().into()))?;
+        find_dane(resolver, &host, port).await?
+    } else {
+        Dane::Absent
     };
     Ok(match (dane, &stance.floor) {
         (Dane::Usable { base, records }, _) => Demand::Dane { base, records },

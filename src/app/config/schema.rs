@@ -217,6 +217,9 @@ section! {
         /// Whether answers are validated (DNSSEC), which DANE needs. The servers must pass signatures on; where they do
         /// not, the log and `/healthz` say so, and DANE is off.
         dnssec: bool = true => Live;
+        /// Domains of which nothing is validated, with all that is below them: those of your own network that the DNS
+        /// of the Internet knows nothing of, or something else.
+        insecure_domains: Vec<Domain> = Vec::new() => Live, example("[\"corp.example\", \"internal\"]");
         /// A file with the keys of the root, as DNSKEY records; those of the Internet where it is not set.
         trust_anchor: Option<AnchorFile> = None => Live, example("\"/etc/barid/root.key\"");
     }

@@ -56,6 +56,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
         dns: DnsSettings {
             servers: file.dns.servers.clone(),
             validates: file.dns.dnssec,
+            insecure_domains: file.dns.insecure_domains.clone(),
             trust_anchor: file.dns.trust_anchor.as_ref().map(|file| file.0.clone()),
             ..DnsSettings::default()
         },

@@ -6,14 +6,17 @@
 //! place nothing is said to be secure.
 
 mod denials;
+mod failures;
 mod hickory;
 mod meters;
 mod proofs;
 mod resolver;
 mod second_look;
+mod servers;
 mod tlsa;
 mod validating;
 
-pub use hickory::{DnsSettings, HickoryResolver, Validation, check_trust_anchor};
+pub use hickory::{HickoryResolver, Validation};
 pub use resolver::{DnsError, Lookup, Mx, Resolver, Txt};
+pub use servers::{DnsSettings, check_trust_anchor};
 pub use tlsa::Tlsa;

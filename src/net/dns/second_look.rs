@@ -1,9 +1,14 @@
-//! A second look at answers that the library takes for bogus.
+//! A second look at answers, whatever the library takes them for.
 //!
-//! It holds a denial that comes with an answer against the name that was asked for, also where the answer is an
-//! alias and the denial is about its end (RFC 2308 2.1, 2.2); it does not know the aliases that a DNAME makes, which
-//! nobody signs (RFC 6672 3.1); and it does not find a wildcard's own NSEC record to deny closer names. Each of
-//! these is common at mail hosts' TLSA records. The signatures it has judged are left as it judged them.
+//! It takes some for good that prove nothing: a denial whose records are all from an insecure zone, be that any zone;
+//! one by an opt-out record of any zone above; a wildcard's answer with the denial of another zone's. And some for
+//! bogus that are good: it holds a denial that comes with an alias against the alias (RFC 2308 2.1, 2.2); it does not
+//! know the aliases that a DNAME makes, which nobody signs (RFC 6672 3.1); and it does not find a wildcard's own NSEC
+//! record to deny closer names. Signatures are left as it judged them.
+//!
+//! One thing cannot be mended from here: whether a zone is insecure the library decides by the same opt-out records. So
+//! whoever sits between this machine and the servers that are asked can still pass a name below an opt-out zone off
+//! as insecure; a resolver that validates on the same machine leaves them no room.
 
 use std::pin::Pin;
 
@@ -20,7 +25,7 @@ use hickory_resolver::proto::serialize::binary::{BinDecodable as _, BinDecoder};
 /// Aliases that are followed in one answer.
 const ALIASES_MAX: usize = 16;
 /// Rounds of hashing that are made for a denial; more are not worth believing (RFC 9276 3.2).
-const ITERATIONS_MAX: u16 = 100;
+pub(super) const ITERATIONS_MAX: u16 = 100;
 
 /// Validates as what it wraps, and looks again at what that takes for bogus.
 #[derive(Clone)]
@@ -39,25 +44,77 @@ impl<H: DnsHandle> DnsHandle for SecondLook<H> {
     }
 
     fn send(&self, request: DnsRequest) -> Self::Response {
-        Box::pin(self.0.send(request).map(|answer| match mended(&answer) {
-            Some(good) => Ok(DnsResponse::from_message(good)?),
-            None => answer,
-        }))
+        Box::pin(self.0.send(request).map(judged))
     }
 }
 
-/// What there is to an answer that was taken for bogus.
-fn mended(answer: &Result<DnsResponse, NetError>) -> Option<Message> {
-    match answer {
-        Err(NetError::Dns(Said::Nsec { query, response, proof: Proof::Bogus, .. })) => {
-            look_again(&query.name, query.query_type, response)
+/// What there is to an answer.
+fn judged(answer: Result<DnsResponse, NetError>) -> Result<DnsResponse, NetError> {
+    let bogus = || Err(NetError::Dns(Said::DnssecBogus));
+    match &answer {
+        Err(NetError::Dns(Said::Nsec { query, response, proof, .. })) => {
+            match look_again(&query.name, query.query_type, response) {
+                Some(good) => Ok(DnsResponse::from_message(good)?),
+                None if *proof == Proof::Insecure && is_opted_out(response, &query.name) => answer,
+                None => bogus(),
+            }
         }
-        Ok(response) if response.answers.iter().any(|record| record.proof == Proof::Bogus) => {
-            let query = response.queries.first()?;
-            look_again(&query.name, query.query_type, response)
+        Ok(response) => {
+            let Some(query) = response.queries.first().cloned() else { return bogus() };
+            let says = |kind| !set(response, &query.name, kind).is_empty();
+            let is_denial = !says(query.query_type) && !says(RecordType::CNAME);
+            match look_again(&query.name, query.query_type, response) {
+                Some(good) => Ok(DnsResponse::from_message(good)?),
+                None if is_denial && is_denied(response, &query.name) => answer,
+                None => bogus(),
+            }
         }
+        Err(_) => answer,
+    }
+}
+
+/// Whether a denial that the library takes for good is one: by records that are secure, which it has looked at; by
+/// nothing at all, where it has found the name to be insecure; or by an insecure zone which the name is in.
+fn is_denied(answer: &Message, name: &Name) -> bool {
+    let is_proof = |record: &Record| {
+        record.proof.is_secure() && matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
+    };
+    let is_own_zone = |record: &Record| {
+        record.proof == Proof::Insecure
+            && record.record_type() == RecordType::SOA
+            && record.name.zone_of(name)
+    };
+    let authorities = &answer.authorities;
+    authorities.is_empty() || authorities.iter().any(is_proof) || authorities.iter().any(is_own_zone)
+}
+
+/// Whether it is proven that nothing signed is there: by the closest name above that exists, and an opt-out record
+/// that covers the next below it, of one zone (RFC 5155 8.6).
+fn is_opted_out(answer: &Message, name: &Name) -> bool {
+    let denials: Vec<(&Name, &NSEC3)> = answer.authorities.iter().filter_map(nsec3).collect();
+    let above = (1..=name.num_labels()).map(|labels| name.trim_to(usize::from(name.num_labels() - labels)));
+    let closest =
+        above.into_iter().find(|above| denials.iter().any(|(owner, denial)| is_at(owner, denial, above)));
+    let Some(closest) = closest else { return false };
+    let next = name.trim_to(usize::from(closest.num_labels()) + 1);
+    denials.iter().any(|(owner, denial)| {
+        let zone = owner.base_name();
+        denial.opt_out() && zone.zone_of(&closest) && nsec3_denies(owner, denial, &next, &zone)
+    })
+}
+
+/// A secure NSEC3 record.
+fn nsec3(record: &Record) -> Option<(&Name, &NSEC3)> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::NSEC3(denial)) if record.proof.is_secure() => Some((&record.name, denial)),
         _ => None,
     }
+}
+
+/// Whether an NSEC3 record is that of a name which has something below it in the same zone.
+fn is_at(owner: &Name, denial: &NSEC3, name: &Name) -> bool {
+    let digests = digests(owner, denial, name);
+    digests.is_some_and(|(from, digest)| from == digest) && !denial.is_ancestor_delegation()
 }
 
 /// The answer without what says nothing about it, where it is good as far as it goes. Where its aliases end without
@@ -113,17 +170,20 @@ fn is_good(answer: &Message, name: &Name, kind: RecordType, records: &[Record]) 
     });
     let is_whole = |signature: &RRSIG| {
         let labels = signature.input().num_labels;
-        labels >= name.num_labels() || denies(answer, &name.trim_to(usize::from(labels) + 1))
+        let (next, signer) = (name.trim_to(usize::from(labels) + 1), &signature.input().signer_name);
+        labels >= name.num_labels() || denies(answer, &next, signer)
     };
     records.iter().all(|record| record.proof.is_secure()) && signature.is_some_and(is_whole)
 }
 
-/// Whether it is denied that a name, or anything below it, exists.
-fn denies(answer: &Message, name: &Name) -> bool {
+/// Whether a zone denies that a name, or anything below it, exists.
+fn denies(answer: &Message, name: &Name, zone: &Name) -> bool {
     let secure = || answer.authorities.iter().filter(|record| record.proof.is_secure());
     secure().any(|record| match &record.data {
-        RData::DNSSEC(DNSSECRData::NSEC(denial)) => nsec_denies(&record.name, denial, name),
-        RData::DNSSEC(DNSSECRData::NSEC3(denial)) => nsec3_denies(&record.name, denial, name),
+        RData::DNSSEC(DNSSECRData::NSEC(denial)) => {
+            zone.zone_of(&record.name) && nsec_denies(&record.name, denial, name)
+        }
+        RData::DNSSEC(DNSSECRData::NSEC3(denial)) => nsec3_denies(&record.name, denial, name, zone),
         _ => false,
     })
 }
@@ -138,18 +198,21 @@ fn nsec_denies(owner: &Name, denial: &NSEC, name: &Name) -> bool {
     !is_above_cut && owner < name && (name < next && !name.zone_of(next) || is_last)
 }
 
-/// The same by digests of names (RFC 5155 5, 8.3).
-fn nsec3_denies(owner: &Name, denial: &NSEC3, name: &Name) -> bool {
-    let zone = owner.base_name();
-    let from = owner.iter().next().and_then(|label| BASE32_DNSSEC.decode(&label.to_ascii_lowercase()).ok());
-    let Some(from) = from.filter(|_| zone.zone_of(name) && denial.iterations() <= ITERATIONS_MAX) else {
+/// The same by digests of names, in a zone (RFC 5155 5, 8.3).
+fn nsec3_denies(owner: &Name, denial: &NSEC3, name: &Name, zone: &Name) -> bool {
+    let Some((from, digest)) = digests(owner, denial, name).filter(|_| owner.base_name() == *zone) else {
         return false;
     };
-    let Ok(digest) = denial.hash_algorithm().hash(denial.salt(), name, denial.iterations()) else {
-        return false;
-    };
-    let (digest, to) = (digest.as_ref(), denial.next_hashed_owner_name());
-    if &*from < to { &*from < digest && digest < to } else { &*from < digest || digest < to }
+    let to = denial.next_hashed_owner_name().to_vec();
+    if from < to { from < digest && digest < to } else { from < digest || digest < to }
+}
+
+/// The digest of a record's owner, and that of a name below its zone.
+fn digests(owner: &Name, denial: &NSEC3, name: &Name) -> Option<(Vec<u8>, Vec<u8>)> {
+    let is_fit = owner.base_name().zone_of(name) && denial.iterations() <= ITERATIONS_MAX;
+    let from = BASE32_DNSSEC.decode(&owner.iter().next()?.to_ascii_lowercase()).ok().filter(|_| is_fit)?;
+    let digest = denial.hash_algorithm().hash(denial.salt(), name, denial.iterations()).ok()?;
+    Some((from, digest.as_ref().to_vec()))
 }
 
 /// Whether a DNAME record above a name, which is secure, makes it an alias of another (RFC 6672 2.2).
@@ -161,7 +224,8 @@ fn is_made_by_dname(answer: &Message, name: &Name, target: &Name) -> bool {
         let prefix = usize::from(whole.saturating_sub(depth));
         let made =
             to.ok().and_then(|to| Name::from_labels(name.iter().take(prefix)).ok()?.append_domain(&to).ok());
-        record.proof.is_secure()
+        is_good(answer, &record.name, RecordType::DNAME, std::slice::from_ref(record))
+            && record.proof.is_secure()
             && record.name.zone_of(name)
             && record.name != *name
             && made.as_ref() == Some(target)
@@ -171,6 +235,10 @@ fn is_made_by_dname(answer: &Message, name: &Name, target: &Name) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::proto::dnssec::rdata::SigInput;
+    use hickory_resolver::proto::dnssec::{Algorithm, Nsec3HashAlgorithm};
+    use hickory_resolver::proto::rr::SerialNumber;
+    use hickory_resolver::proto::rr::rdata::{A, CNAME, SOA};
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).expect("a name")
@@ -208,7 +276,7 @@ mod tests {
         // RFC 5155 appendix A: example, salt aabbccdd, 12 more rounds
         let hash = |text: &str| BASE32_DNSSEC.decode(text.as_bytes()).expect("is base 32");
         let denial = |next: &str, iterations: u16| {
-            let algorithm = hickory_resolver::proto::dnssec::Nsec3HashAlgorithm::SHA1;
+            let algorithm = Nsec3HashAlgorithm::SHA1;
             NSEC3::new(
                 algorithm,
                 false,
@@ -221,14 +289,139 @@ mod tests {
         // H(example) = 0p9m..., H(a.example) = 35mt..., H(ns1.example) = 2t7b..., H(x.w.example) = b4um...
         let from = "0p9mhaveqvm6t7vbl5lop2u3t2rp3tom.example.";
         let next = "b4um86eghhds6nea196smvmlo4ors995";
-        assert!(nsec3_denies(&name(from), &denial(next, 12), &name("a.example.")));
-        assert!(nsec3_denies(&name(from), &denial(next, 12), &name("A.Example.")));
-        assert!(!nsec3_denies(&name(from), &denial(next, 12), &name("x.w.example.")), "it is there");
-        assert!(!nsec3_denies(&name(from), &denial(next, 12), &name("example.")));
-        assert!(!nsec3_denies(&name(from), &denial(next, 12), &name("a.example.net.")));
-        assert!(!nsec3_denies(&name(from), &denial(next, ITERATIONS_MAX + 1), &name("a.example.")));
+        let denies = |denial: &NSEC3, text: &str, zone: &str| {
+            nsec3_denies(&name(from), denial, &name(text), &name(zone))
+        };
+        assert!(denies(&denial(next, 12), "a.example.", "example."));
+        assert!(denies(&denial(next, 12), "A.Example.", "example."));
+        assert!(!denies(&denial(next, 12), "a.example.", "a.example."), "another zone's");
+        assert!(!denies(&denial(next, 12), "x.w.example.", "example."), "it is there");
+        assert!(!denies(&denial(next, 12), "example.", "example."));
+        assert!(!denies(&denial(next, 12), "a.example.net.", "example."));
+        assert!(!denies(&denial(next, ITERATIONS_MAX + 1), "a.example.", "example."));
         let narrow = "2t7b4g4vsa5smi47k61mv5bv1a22bojr";
-        assert!(!nsec3_denies(&name(from), &denial(narrow, 12), &name("a.example.")));
+        assert!(!denies(&denial(narrow, 12), "a.example.", "example."));
+    }
+
+    fn record(owner: &str, data: RData, proof: Proof) -> Record {
+        let mut record = Record::from_rdata(name(owner), 60, data);
+        record.proof = proof;
+        record
+    }
+
+    /// The signature of a zone over records of an owner, which has so many labels.
+    fn signature(owner: &str, covered: RecordType, labels: u8, zone: &str) -> Record {
+        let now = SerialNumber::new(0);
+        let input = SigInput {
+            type_covered: covered,
+            algorithm: Algorithm::ECDSAP256SHA256,
+            num_labels: labels,
+            original_ttl: 60,
+            sig_expiration: now,
+            sig_inception: now,
+            key_tag: 0,
+            signer_name: name(zone),
+        };
+        let signature = RRSIG::from_sig(input, Vec::new());
+        record(owner, RData::DNSSEC(DNSSECRData::RRSIG(signature)), Proof::Secure)
+    }
+
+    fn address(owner: &str, proof: Proof) -> Record {
+        record(owner, RData::A(A::new(192, 0, 2, 1)), proof)
+    }
+
+    fn denial(owner: &str, next: &str, proof: Proof) -> Record {
+        let denial = NSEC::new(name(next), [RecordType::A, RecordType::NSEC]);
+        record(owner, RData::DNSSEC(DNSSECRData::NSEC(denial)), proof)
+    }
+
+    fn soa(owner: &str, proof: Proof) -> Record {
+        let soa = SOA::new(name("ns."), name("root."), 1, 1, 1, 1, 1);
+        record(owner, RData::SOA(soa), proof)
+    }
+
+    fn answer(answers: Vec<Record>, authorities: Vec<Record>) -> Message {
+        let mut message = Message::query();
+        (message.answers, message.authorities) = (answers, authorities);
+        message
+    }
+
+    fn good(answer: &Message) -> Option<usize> {
+        look_again(&name("mx.z."), RecordType::A, answer).map(|good| good.answers.len())
+    }
+
+    #[test]
+    fn what_is_signed_is_good_and_what_else_was_sent_along_is_left_out() {
+        let signed = || vec![address("mx.z.", Proof::Secure), signature("mx.z.", RecordType::A, 2, "z.")];
+        assert_eq!(good(&answer(signed(), vec![])), Some(1));
+        let mut more = signed();
+        more.push(address("x.insecure.", Proof::Insecure));
+        assert_eq!(good(&answer(more, vec![denial("mx.z.", "y.z.", Proof::Secure)])), Some(1));
+        assert_eq!(good(&answer(vec![address("mx.z.", Proof::Secure)], vec![])), None, "by whom?");
+        assert_eq!(good(&answer(vec![address("mx.z.", Proof::Bogus)], vec![])), None);
+        assert_eq!(good(&answer(vec![address("mx.z.", Proof::Insecure)], vec![])), Some(1));
+        let mut mixed = signed();
+        mixed.push(address("mx.z.", Proof::Insecure));
+        assert_eq!(good(&answer(mixed, vec![])), None);
+        assert_eq!(good(&answer(vec![address("other.z.", Proof::Secure)], vec![])), None);
+    }
+
+    #[test]
+    fn an_alias_is_followed_and_a_denial_of_its_end_asked_for_by_itself() {
+        let alias = || {
+            let to_end = record("mx.z.", RData::CNAME(CNAME(name("end.z."))), Proof::Secure);
+            vec![to_end, signature("mx.z.", RecordType::CNAME, 2, "z.")]
+        };
+        assert_eq!(good(&answer(alias(), vec![denial("end.z.", "y.z.", Proof::Secure)])), Some(1));
+        let mut whole = alias();
+        whole.extend([address("end.z.", Proof::Secure), signature("end.z.", RecordType::A, 2, "z.")]);
+        assert_eq!(good(&answer(whole, vec![])), Some(2));
+        let unsigned = record("mx.z.", RData::CNAME(CNAME(name("end.z."))), Proof::Bogus);
+        assert_eq!(good(&answer(vec![unsigned], vec![])), None);
+    }
+
+    #[test]
+    fn a_wildcard_stands_in_for_a_name_only_where_its_own_zone_denies_the_name() {
+        let made = || vec![address("mx.z.", Proof::Secure), signature("mx.z.", RecordType::A, 1, "z.")];
+        let with = |authority: Record| good(&answer(made(), vec![authority]));
+        assert_eq!(with(denial("*.z.", "y.z.", Proof::Secure)), Some(1), "the wildcard's own");
+        assert_eq!(with(denial("*.z.", "y.z.", Proof::Bogus)), None);
+        assert_eq!(with(denial("a.z.", "b.z.", Proof::Secure)), None, "of other names");
+        assert_eq!(with(denial("a.", "zz.", Proof::Secure)), None, "another zone's");
+        assert_eq!(good(&answer(made(), vec![])), None);
+    }
+
+    #[test]
+    fn a_denial_is_one_of_the_zone_that_the_name_is_in() {
+        let denies = |authorities: Vec<Record>| is_denied(&answer(vec![], authorities), &name("mx.z."));
+        assert!(denies(vec![]), "the name is insecure, as the library has found");
+        assert!(denies(vec![soa("z.", Proof::Insecure)]));
+        assert!(denies(vec![soa("z.", Proof::Secure), denial("mx.z.", "y.z.", Proof::Secure)]));
+        assert!(!denies(vec![soa("insecure.", Proof::Insecure)]));
+        assert!(!denies(vec![soa("z.", Proof::Bogus), soa("insecure.", Proof::Insecure)]));
+        assert!(!denies(vec![denial("a.insecure.", "b.insecure.", Proof::Insecure)]));
+    }
+
+    #[test]
+    fn what_is_opted_out_is_covered_below_the_closest_name_that_exists() {
+        // RFC 5155 appendix A, and opted out: H(example) = 0p9m..., H(a.example) = 35mt...
+        let nsec3 = |owner: &str, next: &str, types: &[RecordType], opts_out: bool| {
+            let (algorithm, salt) = (Nsec3HashAlgorithm::SHA1, vec![0xaa, 0xbb, 0xcc, 0xdd]);
+            let next = BASE32_DNSSEC.decode(next.as_bytes()).expect("is base 32");
+            let denial = NSEC3::new(algorithm, opts_out, 12, salt, next, types.iter().copied());
+            record(owner, RData::DNSSEC(DNSSECRData::NSEC3(denial)), Proof::Secure)
+        };
+        let (apex, cover) = ("0p9mhaveqvm6t7vbl5lop2u3t2rp3tom", "2t7b4g4vsa5smi47k61mv5bv1a22bojr");
+        let after = "b4um86eghhds6nea196smvmlo4ors995";
+        let closest = |types: &[RecordType]| nsec3(&format!("{apex}.example."), cover, types, false);
+        let covers = |opts_out| nsec3(&format!("{cover}.example."), after, &[RecordType::A], opts_out);
+        let is_out =
+            |authorities: Vec<Record>| is_opted_out(&answer(vec![], authorities), &name("x.a.example."));
+        let own = [RecordType::SOA, RecordType::NS];
+        assert!(is_out(vec![closest(&own), covers(true)]));
+        assert!(!is_out(vec![closest(&own), covers(false)]));
+        assert!(!is_out(vec![covers(true)]), "nothing says that there is nothing closer");
+        assert!(!is_out(vec![closest(&[RecordType::NS]), covers(true)]), "the parent's side of a cut");
     }
 
     #[test]
@@ -243,7 +436,7 @@ mod tests {
         );
         dname.proof = Proof::Secure;
         let mut answer = Message::query();
-        answer.answers.push(dname);
+        answer.answers.extend([dname, signature("_tcp.mx.z.", RecordType::DNAME, 3, "z.")]);
         let is_made =
             |answer: &Message, from: &str, to: &str| is_made_by_dname(answer, &name(from), &name(to));
         assert!(is_made(&answer, "_25._tcp.mx.z.", "_25._tcp.a.z."));

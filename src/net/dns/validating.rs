@@ -1,6 +1,7 @@
 //! The way of asking that validates: the library's parts, put together with a second look among them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ResolverConfig, ResolverOpts};
@@ -9,13 +10,14 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::RetryDnsHandle;
-use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
 
-use super::second_look::SecondLook;
+use super::second_look::{ITERATIONS_MAX, SecondLook};
 
+const VERDICT_KEPT_MAX: Duration = Duration::from_secs(300);
 /// Verdicts on sets of records that are remembered, of some 200 octets each.
 const VERDICTS_MAX: usize = 8192;
 
@@ -43,7 +45,11 @@ impl Validating {
         let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
         let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
         let validated = DnssecDnsHandle::with_trust_anchor(RetryDnsHandle::new(pool, attempts), anchors)
-            .validation_cache_size(VERDICTS_MAX);
+            .validation_cache_size(VERDICTS_MAX)
+            // a TTL is signed, but a verdict must not outlive the signature by more than this
+            .positive_validation_ttl(Duration::ZERO..=VERDICT_KEPT_MAX)
+            // more are bogus, not insecure: any zone could make others' names so (RFC 9276 3.2)
+            .nsec3_iteration_limits(Some(ITERATIONS_MAX), Some(ITERATIONS_MAX));
         Ok(Validating {
             // aliases are part of what is proven
             client: CachingClient::new(cached, SecondLook(validated), true),
@@ -56,7 +62,11 @@ impl Validating {
     pub(super) async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
         let query = Query::query(name, kind);
         match self.hosts.lookup_static_host(&query) {
-            Some(found) => Ok(found),
+            Some(found) => {
+                let mut records = found.answers().to_vec();
+                records.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+                Ok(Lookup::new_with_max_ttl(query, records))
+            }
             None => self.client.lookup(query, self.options).await,
         }
     }

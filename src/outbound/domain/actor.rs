@@ -138,7 +138,8 @@ impl DomainActor {
         self.sluice = self.deps.sluices.domain(&self.domain);
         let way = |settings: &Settings| {
             let by_mx = (settings.port, settings.allow_loopback);
-            settings.routes.fixed(&self.domain).ok_or(by_mx)
+            let order = settings.tls.order(&self.domain).cloned();
+            (settings.routes.fixed(&self.domain).ok_or(by_mx), order)
         };
         let event = Event::Resettled {
             retry: self.settings.retry.clone(),

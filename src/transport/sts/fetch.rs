@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Body as _, Bytes};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -168,6 +168,12 @@ async fn take(response: Response<hyper::body::Incoming>) -> Result<Vec<u8>, Fetc
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("text/plain") {
         return Err(FetchError::MediaType);
+    }
+    // what ends with the connection may have been cut off
+    let is_framed =
+        response.body().size_hint().exact().is_some() || response.headers().contains_key(TRANSFER_ENCODING);
+    if !is_framed {
+        return Err(broke("the answer does not say where it ends"));
     }
     match Limited::new(response.into_body(), POLICY_MAX_OCTETS).collect().await {
         Ok(body) => Ok(body.to_bytes().to_vec()),

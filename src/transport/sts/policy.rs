@@ -6,7 +6,7 @@ use super::{MAX_AGE_MOST, NoPolicy};
 use crate::mail::Domain;
 
 /// Hosts that a policy lists at most: each is some 50 octets in memory.
-const HOSTS_MAX: usize = 200;
+const HOSTS_MAX: usize = 64;
 
 /// What becomes of mail for a domain whose hosts do not fulfil its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
