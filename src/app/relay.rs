@@ -89,6 +89,9 @@ impl Relay {
         let (inbox, (stop, stopping)) = (AlarmInbox::default(), watch::channel(false));
         let ground = Ground::lay(&config, inbox.clone()).await?;
         let Ground { clock, store, ids, resolver, leases, work } = ground.clone();
+        // before anybody asks the DNS for anything that counts
+        let validation = validation::Watch::begin(resolver.clone()).await;
+        tokio::spawn(validation.clone().run(stopping.clone()));
         let (keeper, cpu) = start_signing(&config, &clock, resolver.clone()).await?;
         tokio::spawn(keeper.clone().run(stopping.clone()));
         let gate = Gate::new(store.clone(), ids, clock.clone(), gate_settings(&config))
@@ -98,8 +101,6 @@ impl Relay {
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
-        let validation = validation::Watch::begin(resolver.clone()).await;
-        tokio::spawn(validation.clone().run(stopping.clone()));
         let tls = client_tls(&config, &clock)?;
         let https = Live::new(tls.verified.clone());
         let (signers, listening) = (keeper.signers(), relay_addresses.clone());

@@ -19,7 +19,7 @@ use super::recent::Remark;
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Domain, Envelope, Return, Severity, TlsWish, Verdict};
+use crate::mail::{Domain, Envelope, Reply, Return, Severity, TlsWish, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
@@ -132,7 +132,7 @@ async fn find_connection(
         }
         Err(unreachable) => {
             deps.meters.connection_failed();
-            let Unreachable { host, reply } = unreachable.clone();
+            let Unreachable { host, reply, serves_others } = unreachable.clone();
             let remark = Remark { at: deps.clock.now(), id: None, host, reply };
             deps.recent.note(route.site.as_str(), remark);
             tracing::info!(
@@ -143,9 +143,25 @@ async fn find_connection(
             );
             #[cfg(test)]
             plant_verdict(deps, lane).await;
+            if let (true, Some((domain, _))) = (serves_others, &first) {
+                put_off(deps, lane, domain, unreachable.reply).await;
+                return Err(Parting::Unneeded);
+            }
             Err(Parting::Unreachable)
         }
     }
+}
+
+/// Puts off a domain's copy whose host has a certificate for others: that is no matter of the path, which may serve
+/// them well.
+async fn put_off(deps: &Deps, lane: &Lane, domain: &Domain, reply: Reply) {
+    let Some(work) = lane.pop() else { return };
+    if work.leased.queued.domain() != Some(domain) {
+        return lane.push_front(work);
+    }
+    drop(work.credit);
+    let verdicts = vec![Verdict::ours(reply); work.leased.queued.envelope.recipients.len()];
+    conclude(deps, work.leased, Tried { verdicts: &verdicts, remote: None, content: None }).await;
 }
 
 /// What a connection is opened under, for the copy that goes first.
@@ -309,12 +325,23 @@ impl Session<'_> {
     async fn insecurity(&self, proof: Proof, route: &Route, queued: &Queued) -> Option<Verdict> {
         let is_fixed = || self.deps.settings.now().routes.fixed(queued.domain()?).map(drop);
         let is_listed = route.sts.is_enforced();
-        let is_found_by_proof = match queued.domain() {
-            _ if is_listed || is_fixed().is_some() => true,
-            Some(domain) => {
-                self.deps.resolver.next_hop_names(domain).await.is_ok_and(|names| !names.is_empty())
+        let found = match queued.domain() {
+            _ if is_listed || is_fixed().is_some() => Ok(true),
+            Some(domain) => match self.deps.resolver.next_hop_names(domain).await {
+                Ok(names) => Ok(!names.is_empty()),
+                // no MX records, so that it is its own host, by a proof of its own
+                Err(error) if error.is_denial() => Ok(proof == Proof::Dane),
+                Err(error) => Err(error),
+            },
+            None => Ok(false),
+        };
+        let is_found_by_proof = match found {
+            Ok(is_found) => is_found,
+            Err(error) => {
+                let text =
+                    format!("the message demands TLS all the way (REQUIRETLS), and its MX records: {error}");
+                return Some(unreached(451, (4, 7, 10), text));
             }
-            None => false,
         };
         let why = match (proof.is_of_identity(), is_found_by_proof) {
             (true, true) => return None,

@@ -4,6 +4,7 @@
 CASES+=(
   "transport-policies transport_policies 127.0.0.53"
   "transport-policies-careless-resolver transport_policies 127.0.0.54"
+  "transport-lying-resolver transport_lies"
 )
 
 readonly TRANSPORT=$HERE/transport
@@ -26,12 +27,27 @@ transport_policies() {
   mail_judged later
 }
 
+# transport_lies: that Barid believes nothing of what is said between it and its resolver.
+transport_lies() {
+  export PYTHONDONTWRITEBYTECODE=1
+  world_needs
+  world_start
+  start liar nsenter --target "$WORLD_PID" --net --mount \
+    /usr/bin/python3 "$TRANSPORT/liar.py" serve 127.0.0.60 127.0.0.54
+  barid_configured 127.0.0.60
+  barid_in_world
+  on_world /usr/bin/python3 "$TRANSPORT/liar.py" judge "$BIN_DIR/barid" "$CASE_DIR/barid.toml" 2>"$CASE_DIR/wrong" ||
+    fail "$(paste -sd';' "$CASE_DIR/wrong")"
+  barid_stop
+}
+
 world_needs() {
   deploy_needs unbound=unbound dnssec-signzone=bind9-utils dig=bind9-dnsutils nginx=nginx-light \
     mta-sts-daemon=postfix-mta-sts-resolver ip=iproute2
-  /usr/bin/python3 -c 'import aiosmtpd, cryptography' ||
-    { apt_get update && apt_get install -y --no-install-recommends python3-aiosmtpd python3-cryptography; } ||
-    fail "cannot get aiosmtpd and cryptography"
+  /usr/bin/python3 -c 'import aiosmtpd, cryptography, dns.message' || {
+    apt_get update &&
+      apt_get install -y --no-install-recommends python3-aiosmtpd python3-cryptography python3-dnspython
+  } || fail "cannot get aiosmtpd, cryptography and dnspython"
 }
 
 world_start() {

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::net::NetError;
@@ -27,6 +28,8 @@ const CACHE_MAX_ANSWERS: u64 = 4096;
 const NONE_KEPT_LEAST: Duration = Duration::from_secs(10);
 /// Zones above a name that are asked whether they are there.
 const ZONES_ABOVE_MAX: usize = 3;
+/// So often in a row the root's records may make no sense before that is taken for more than an accident.
+const ROOT_FAILURES_MAX: u32 = 3;
 /// Questions that are asked to get from a name to the end of its aliases.
 const STEPS_MAX: usize = 8;
 
@@ -60,6 +63,10 @@ pub struct HickoryResolver {
     settings: Live<DnsSettings>,
     denials: Denials,
     meters: Meters,
+    /// How often other servers have come to be asked.
+    generation: AtomicU64,
+    /// How often in a row the root's records made no sense.
+    failures: AtomicU32,
     /// One without a cache; none where this is it.
     uncached: Option<Box<HickoryResolver>>,
 }
@@ -80,6 +87,8 @@ impl HickoryResolver {
                 settings: settings.clone(),
                 denials: Denials::default(),
                 meters: meters.clone(),
+                generation: AtomicU64::new(0),
+                failures: AtomicU32::new(0),
                 uncached,
             })
         };
@@ -91,12 +100,14 @@ impl HickoryResolver {
     /// servers, it must be [proven](Self::prove) anew that their answers can be validated.
     pub fn become_like(&self, other: &HickoryResolver) {
         let (before, after) = (self.settings.now(), other.settings.now());
+        let asks_the_same = before == after && self.ways.now().ask_the_same(&other.ways.now());
         self.ways.replace((*other.ways.now()).clone());
         if let (Some(own), Some(other)) = (&self.uncached, &other.uncached) {
             own.ways.replace((*other.ways.now()).clone());
         }
-        // the system's own may be others than before
-        if before != after || after.servers.is_empty() {
+        if !asks_the_same {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+            self.failures.store(0, Ordering::SeqCst);
             self.hold(begins(&after));
         }
         self.settings.replace((*after).clone());
@@ -121,8 +132,11 @@ impl HickoryResolver {
         if holds == Validation::NotWanted {
             return holds;
         }
+        let generation = self.generation.load(Ordering::SeqCst);
         let found = self.look_at_root().await;
-        if holds != Validation::Proven && holds != found {
+        // what was found of servers that are asked no more says nothing of those that are
+        let is_news = generation == self.generation.load(Ordering::SeqCst);
+        if is_news && self.validation() != Validation::Proven && holds != found {
             self.hold(found.clone());
         }
         found
@@ -130,21 +144,40 @@ impl HickoryResolver {
 
     async fn look_at_root(&self) -> Validation {
         let ways = self.uncached.as_deref().unwrap_or(self).ways.now();
+        match ways.validating.passes_signatures().await {
+            Ok(true) => {}
+            Ok(false) => return Validation::Missing("the root's records come without signatures".into()),
+            Err(error) => return self.no_root(failed(&error)),
+        }
         let mut root = Found::nothing(Name::root());
         let taken = match ways.look_up(true, Name::root(), RecordType::SOA).await {
             Ok(found) => root.take(found.answers(), RecordType::SOA),
             Err(error) => Err(failed(&error)),
         };
         match taken {
-            Ok(_) if root.is_secure() => Validation::Proven,
-            Ok(_) => Validation::Missing("the root's records are not signed".into()),
-            Err(DnsError::Bogus) => Validation::Missing(
-                "the root's records come without their signatures, or fail validation: the servers may not know \
-                 DNSSEC, or the trust anchor is another root's"
-                    .into(),
+            Ok(_) if root.is_secure() => {
+                self.failures.store(0, Ordering::SeqCst);
+                Validation::Proven
+            }
+            Ok(_) => self.no_root(DnsError::Bogus),
+            Err(error) => self.no_root(error),
+        }
+    }
+
+    /// What it means that the root's records make no sense: an accident, a few times; then servers that do not know
+    /// the root, or not this one. That they did not come means nothing.
+    fn no_root(&self, error: DnsError) -> Validation {
+        if error == DnsError::TimedOut {
+            return Validation::Unknown(error);
+        }
+        let failures = self.failures.fetch_add(1, Ordering::SeqCst) + 1;
+        match error {
+            error if error.is_denial() => Validation::Missing("the servers know no root".into()),
+            error if failures < ROOT_FAILURES_MAX => Validation::Unknown(error),
+            DnsError::Bogus => Validation::Missing(
+                "the root's records fail validation: is the trust anchor that of another root, the clock wrong?".into(),
             ),
-            Err(DnsError::TimedOut) => Validation::Unknown(DnsError::TimedOut),
-            Err(error) => Validation::Missing(format!("the root's records: {error}").into()),
+            error => Validation::Missing(format!("the root's records: {error}").into()),
         }
     }
 
@@ -167,7 +200,7 @@ impl HickoryResolver {
 
     async fn ask_anew(&self, question: (Name, RecordType)) -> Result<Vec<Record>, DnsError> {
         let ways = self.ways.now();
-        let validates = self.validation.now().validates() && ways.validates(&question.0);
+        let validates = self.validation.now().validates();
         match ways.look_up(validates, question.0.clone(), question.1).await {
             Ok(found) if found.answers().is_empty() => Err(DnsError::NoRecords),
             Ok(found) => {

@@ -13,6 +13,7 @@ mod proofs;
 mod resolver;
 mod second_look;
 mod servers;
+mod sifted;
 mod tlsa;
 mod validating;
 

@@ -11,11 +11,12 @@
 //! as insecure; a resolver that validates on the same machine leaves them no room.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use data_encoding::BASE32_DNSSEC;
 use futures_util::{Stream, StreamExt as _};
 use hickory_resolver::net::xfer::DnsHandle;
-use hickory_resolver::net::{DnsError as Said, NetError};
+use hickory_resolver::net::{DnsError as Said, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3, RRSIG};
 use hickory_resolver::proto::op::{DnsRequest, DnsResponse, Message, ResponseCode};
@@ -27,35 +28,70 @@ const ALIASES_MAX: usize = 16;
 /// Rounds of hashing that are made for a denial; more are not worth believing (RFC 9276 3.2).
 pub(super) const ITERATIONS_MAX: u16 = 100;
 
-/// Validates as what it wraps, and looks again at what that takes for bogus.
+/// Validates as what it wraps, and looks again. Of some names nothing is validated.
 #[derive(Clone)]
-pub(super) struct SecondLook<H>(pub(super) H);
+pub(super) struct SecondLook<H, P> {
+    pub(super) validated: H,
+    /// The same without validation.
+    pub(super) plain: P,
+    /// These names, and all below them.
+    pub(super) insecure: Arc<[Name]>,
+}
 
-impl<H: DnsHandle> DnsHandle for SecondLook<H> {
+/// Whether a name is one of these, or below one.
+pub(super) fn is_insecure(names: &[Name], name: &Name) -> bool {
+    names.iter().any(|above| above.zone_of(name))
+}
+
+impl<H: DnsHandle, P: DnsHandle> DnsHandle for SecondLook<H, P> {
     type Response = Pin<Box<dyn Stream<Item = Result<DnsResponse, NetError>> + Send>>;
     type Runtime = H::Runtime;
 
     fn is_verifying_dnssec(&self) -> bool {
-        self.0.is_verifying_dnssec()
+        self.validated.is_verifying_dnssec()
     }
 
     fn is_using_edns(&self) -> bool {
-        self.0.is_using_edns()
+        self.validated.is_using_edns()
     }
 
     fn send(&self, request: DnsRequest) -> Self::Response {
-        Box::pin(self.0.send(request).map(judged))
+        let insecure = self.insecure.clone();
+        if request.queries.first().is_some_and(|query| is_insecure(&insecure, &query.name)) {
+            return Box::pin(self.plain.send(request).map(|answer| {
+                answer.map(|mut answer| {
+                    answer.answers.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+                    answer
+                })
+            }));
+        }
+        Box::pin(self.validated.send(request).map(move |answer| judged(waived(&insecure, answer))))
     }
+}
+
+/// The answer, where records of names of which nothing is validated are no matter of proof.
+fn waived(insecure: &[Name], mut answer: Result<DnsResponse, NetError>) -> Result<DnsResponse, NetError> {
+    let answers = match &mut answer {
+        Ok(response) => &mut response.answers,
+        Err(NetError::Dns(Said::Nsec { response, .. })) => &mut response.answers,
+        Err(_) => return answer,
+    };
+    let of_those = answers.iter_mut().filter(|record| is_insecure(insecure, &record.name));
+    of_those.for_each(|record| record.proof = Proof::Insecure);
+    answer
 }
 
 /// What there is to an answer.
 fn judged(answer: Result<DnsResponse, NetError>) -> Result<DnsResponse, NetError> {
     let bogus = || Err(NetError::Dns(Said::DnssecBogus));
     match &answer {
-        Err(NetError::Dns(Said::Nsec { query, response, proof, .. })) => {
+        Err(NetError::Dns(Said::Nsec { query, response, .. })) => {
+            let is_denial = response.answers.is_empty() && is_opted_out(response, &query.name);
             match look_again(&query.name, query.query_type, response) {
                 Some(good) => Ok(DnsResponse::from_message(good)?),
-                None if *proof == Proof::Insecure && is_opted_out(response, &query.name) => answer,
+                None if is_denial => {
+                    Err(NoRecords::new((**query).clone(), response.metadata.response_code).into())
+                }
                 None => bogus(),
             }
         }
@@ -80,9 +116,8 @@ fn is_denied(answer: &Message, name: &Name) -> bool {
         record.proof.is_secure() && matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
     };
     let is_own_zone = |record: &Record| {
-        record.proof == Proof::Insecure
-            && record.record_type() == RecordType::SOA
-            && record.name.zone_of(name)
+        let is_of_apex = matches!(record.record_type(), RecordType::SOA | RecordType::NS);
+        record.proof == Proof::Insecure && is_of_apex && record.name.zone_of(name)
     };
     let authorities = &answer.authorities;
     authorities.is_empty() || authorities.iter().any(is_proof) || authorities.iter().any(is_own_zone)

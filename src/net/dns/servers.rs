@@ -57,8 +57,8 @@ impl Default for DnsSettings {
 pub(super) struct Ways {
     pub(super) plain: TokioResolver,
     pub(super) validating: Validating,
-    /// What is asked in the plain way whatever holds for others.
-    insecure: Arc<[Name]>,
+    /// The servers, as they are configured.
+    asked: String,
 }
 
 impl Ways {
@@ -71,17 +71,22 @@ impl Ways {
         let (config, options) = how(settings, cached)?;
         let mut plain = Hickory::builder_with_config(config.clone(), TokioRuntimeProvider::default());
         *plain.options_mut() = options.clone();
-        let insecure: Result<_, _> = settings.insecure_domains.iter().map(absolute).collect();
+        let insecure: Result<Vec<Name>, _> = settings.insecure_domains.iter().map(absolute).collect();
+        // RFC 6761 6.3
+        let localhost = Name::from_ascii("localhost.").ok();
+        let insecure = insecure?.into_iter().chain(localhost).collect();
+        let asked = format!("{:?}", config.name_servers());
+        let validating = Validating::new(config, options, anchors, insecure);
         Ok(Ways {
             plain: plain.build().map_err(|error| failed(&error))?,
-            validating: Validating::new(config, options, anchors).map_err(|error| failed(&error))?,
-            insecure: insecure?,
+            validating: validating.map_err(|error| failed(&error))?,
+            asked,
         })
     }
 
-    /// Whether answers about a name are validated where any are.
-    pub(super) fn validates(&self, name: &Name) -> bool {
-        !self.insecure.iter().any(|domain| domain.zone_of(name))
+    /// Whether these ask the same servers as others.
+    pub(super) fn ask_the_same(&self, other: &Ways) -> bool {
+        self.asked == other.asked
     }
 
     pub(super) async fn look_up(

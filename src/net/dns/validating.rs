@@ -9,13 +9,14 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::xfer::RetryDnsHandle;
+use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _, RetryDnsHandle};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
 
-use super::second_look::{ITERATIONS_MAX, SecondLook};
+use super::second_look::{ITERATIONS_MAX, SecondLook, is_insecure};
+use super::sifted::Sifted;
 
 const VERDICT_KEPT_MAX: Duration = Duration::from_secs(300);
 /// Verdicts on sets of records that are remembered, of some 200 octets each.
@@ -26,7 +27,10 @@ type Pool = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 /// Asks, and validates the answers from the trust anchor down.
 #[derive(Clone)]
 pub(super) struct Validating {
-    client: CachingClient<SecondLook<DnssecDnsHandle<Pool>>>,
+    client: CachingClient<SecondLook<DnssecDnsHandle<Sifted<Pool>>, Pool>>,
+    /// The same servers, of which nothing is validated.
+    pool: Pool,
+    insecure: Arc<[Name]>,
     hosts: Arc<Hosts>,
     options: DnsRequestOptions,
 }
@@ -36,6 +40,7 @@ impl Validating {
         config: ResolverConfig,
         options: ResolverOpts,
         anchors: Arc<TrustAnchors>,
+        insecure: Arc<[Name]>,
     ) -> Result<Self, NetError> {
         let (_, _, servers) = config.into_parts();
         let mut asked = DnsRequestOptions::default();
@@ -44,7 +49,8 @@ impl Validating {
         let (attempts, cached) = (options.attempts, options.cache_size);
         let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
         let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
-        let validated = DnssecDnsHandle::with_trust_anchor(RetryDnsHandle::new(pool, attempts), anchors)
+        let pool = RetryDnsHandle::new(pool, attempts);
+        let validated = DnssecDnsHandle::with_trust_anchor(Sifted(pool.clone()), anchors)
             .validation_cache_size(VERDICTS_MAX)
             // a TTL is signed, but a verdict must not outlive the signature by more than this
             .positive_validation_ttl(Duration::ZERO..=VERDICT_KEPT_MAX)
@@ -52,7 +58,13 @@ impl Validating {
             .nsec3_iteration_limits(Some(ITERATIONS_MAX), Some(ITERATIONS_MAX));
         Ok(Validating {
             // aliases are part of what is proven
-            client: CachingClient::new(cached, SecondLook(validated), true),
+            client: CachingClient::new(
+                cached,
+                SecondLook { validated, plain: pool.clone(), insecure: insecure.clone() },
+                true,
+            ),
+            pool,
+            insecure,
             hosts: Arc::new(Hosts::from_system().unwrap_or_default()),
             options: asked,
         })
@@ -62,12 +74,27 @@ impl Validating {
     pub(super) async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
         let query = Query::query(name, kind);
         match self.hosts.lookup_static_host(&query) {
-            Some(found) => {
-                let mut records = found.answers().to_vec();
-                records.iter_mut().for_each(|record| record.proof = Proof::Insecure);
-                Ok(Lookup::new_with_max_ttl(query, records))
+            Some(found) => Ok(unproven(query, &found)),
+            None => {
+                let found = self.client.lookup(query.clone(), self.options).await?;
+                // the library makes some itself, of which it says nothing (RFC 6761)
+                let is_made = is_insecure(&self.insecure, &query.name);
+                Ok(if is_made { unproven(query, &found) } else { found })
             }
-            None => self.client.lookup(query, self.options).await,
         }
     }
+
+    /// Whether the servers pass signatures on: those of the root.
+    pub(super) async fn passes_signatures(&self) -> Result<bool, NetError> {
+        let query = Query::query(Name::root(), RecordType::SOA);
+        let answer = self.pool.lookup(query, self.options).first_answer().await?;
+        Ok(answer.answers.iter().any(|record| record.record_type() == RecordType::RRSIG))
+    }
+}
+
+/// An answer of which nothing is proven, and need not be.
+fn unproven(query: Query, found: &Lookup) -> Lookup {
+    let mut records = found.answers().to_vec();
+    records.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+    Lookup::new_with_max_ttl(query, records)
 }

@@ -75,6 +75,8 @@ pub(super) struct Connection {
     stance: Stance,
     /// What it has shown of who is at the other end.
     proof: Proof,
+    /// Whether no other host of its domain keeps more of what a message may demand.
+    has_no_better: bool,
     /// Whose mail alone it may carry, where what was shown is for that domain's name.
     bound_to: Option<Domain>,
 }
@@ -97,7 +99,16 @@ impl Connection {
     /// Whether mail may go over it, under these terms.
     pub(super) fn may_carry(&self, terms: Terms<'_>) -> bool {
         let is_bound = || self.bound_to.as_ref().is_some_and(|bound| Some(bound) != terms.domain);
-        terms.wish == TlsWish::Waived || (self.stance == *terms.stance && !is_bound())
+        match terms.wish {
+            TlsWish::Waived => true,
+            TlsWish::Required if !self.keeps_demands() && !self.has_no_better => false,
+            TlsWish::Required | TlsWish::Usual => self.stance == *terms.stance && !is_bound(),
+        }
+    }
+
+    /// Whether a message that demands TLS all the way may go over it (RFC 8689 4.2.1).
+    fn keeps_demands(&self) -> bool {
+        self.proof.is_of_identity() && self.client.capabilities().require_tls
     }
 
     /// The server's name.

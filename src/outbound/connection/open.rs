@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{Connection, READ_OCTETS, REPLY_TIMEOUT, network_reply};
 use crate::mail::{Domain, EnhancedStatus, Reply, TlsWish};
-use crate::net::{Chain, ClientTls, Handshake, Host, TlsError, TlsFacts};
+use crate::net::{Chain, ClientTls, DaneFault, Handshake, Host, PkixFault, TlsError, TlsFacts};
 use crate::outbound::{Deps, Tls, meters};
 use crate::smtp::{Client, ClientEvent};
 use crate::transport::{self, Demand, Proof, Stance, Unproven};
@@ -23,6 +23,9 @@ pub(in crate::outbound) struct Unreachable {
     pub(in crate::outbound) host: Box<str>,
     /// What it said, or what happened, as a reply.
     pub(in crate::outbound) reply: Reply,
+    /// Whether it is good enough for others than the message that was to go first: its certificate is for other names
+    /// than those of that one's domain, or does not keep what it demands.
+    pub(in crate::outbound) serves_others: bool,
 }
 
 /// What a session is opened under.
@@ -53,6 +56,16 @@ enum NotOpened {
     Refused(Reply),
     /// It offers TLS, and TLS does not work there.
     BrokenTls(Reply),
+    /// Its certificate is for other names than those of the domain.
+    Misnamed(Reply),
+}
+
+impl NotOpened {
+    fn reply(self) -> Reply {
+        match self {
+            NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) | NotOpened::Misnamed(reply) => reply,
+        }
+    }
 }
 
 impl From<Reply> for NotOpened {
@@ -84,31 +97,56 @@ impl Connection {
         terms: Terms<'_>,
     ) -> Result<Self, Unreachable> {
         let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
-        let mut last = Unreachable { host: "".into(), reply: nowhere };
+        let mut last = Unreachable { host: "".into(), reply: nowhere, serves_others: false };
+        let mut unfit: Option<Connection> = None;
         for (host, address) in order {
             match Self::open_at(deps, &host.name, *address, terms).await {
+                Ok(connection) if terms.wish == TlsWish::Required && !connection.keeps_demands() => {
+                    if let Some(other) = unfit.replace(connection) {
+                        other.close().await;
+                    }
+                }
                 Ok(connection) => {
                     meters::proven(connection.proof.as_str());
                     return Ok(connection);
                 }
-                Err(reply) => {
+                Err(why) => {
+                    let serves_others = matches!(why, NotOpened::Misnamed(_));
+                    let reply = why.reply();
                     tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
-                    last = Unreachable { host: host.name.clone(), reply };
+                    last = Unreachable { host: host.name.clone(), reply, serves_others };
                 }
             }
         }
-        Err(last)
+        match unfit {
+            // some host may keep what is demanded, and could not be reached: the message waits for it, and no other
+            Some(connection) if !last.host.is_empty() => {
+                connection.close().await;
+                Err(Unreachable { serves_others: true, ..last })
+            }
+            Some(mut connection) => {
+                connection.has_no_better = true;
+                Ok(connection)
+            }
+            None => Err(last),
+        }
     }
 
     /// By TLS where it is offered, and works; else in clear, where nothing forbids that (RFC 7435). Where TLS was
     /// found not to work, and need not, that is not found out anew each time.
-    async fn open_at(deps: &Deps, host: &str, address: SocketAddr, terms: Terms<'_>) -> Result<Self, Reply> {
+    async fn open_at(
+        deps: &Deps,
+        host: &str,
+        address: SocketAddr,
+        terms: Terms<'_>,
+    ) -> Result<Self, NotOpened> {
         let looked_up = transport::demand(&*deps.resolver, terms.stance(), host, address.port()).await;
         let demand = &looked_up
             .map_err(|error| network_reply(3, format!("looking up the TLSA records of {host}: {error}")))?;
         let goal = Goal { host, address, demand, terms };
         let tls = deps.tls.now();
-        let is_known_broken = || deps.hosts.has_broken_tls(deps.clock.now(), address);
+        let is_known_broken =
+            || terms.wish != TlsWish::Required && deps.hosts.has_broken_tls(deps.clock.now(), address);
         let is_tried = demand.tries_tls() && !(demand.allows_clear() && is_known_broken());
         match Self::open_by(deps, goal, (*tls).as_ref().filter(|_| is_tried)).await {
             Ok(connection) => Ok(connection),
@@ -119,11 +157,9 @@ impl Connection {
                 if opened.is_ok() {
                     deps.hosts.note_broken_tls(deps.clock.now(), address);
                 }
-                opened.map_err(|failed| match failed {
-                    NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) => reply,
-                })
+                opened
             }
-            Err(NotOpened::Refused(reply) | NotOpened::BrokenTls(reply)) => Err(reply),
+            failed => failed,
         }
     }
 
@@ -152,6 +188,7 @@ impl Connection {
             tls: None,
             stance: goal.terms.stance().clone(),
             proof: Proof::Clear,
+            has_no_better: false,
             bound_to: None,
         })
     }
@@ -220,7 +257,7 @@ impl Connection {
             };
         meters::handshake(facts.version.as_str());
         (self.proof, self.bound_to) =
-            judge(deps, goal, (&facts, &chain)).await.map_err(|fault| refused(goal, &fault))?;
+            judge(deps, goal, (&facts, &chain)).await.map_err(|fault| misnamed(goal, &fault))?;
         tracing::debug!(
             event = "tls",
             host = &*self.host,
@@ -248,6 +285,15 @@ fn refused(goal: Goal<'_>, fault: &Unproven) -> Reply {
     tracing::info!(event = "unproven", host = goal.host, address = %goal.address, why = %fault);
     meters::unproven(goal.demand.as_str());
     unproven(fault)
+}
+
+/// The same, told apart where the host may be good enough for other domains.
+fn misnamed(goal: Goal<'_>, fault: &Unproven) -> NotOpened {
+    let reply = refused(goal, fault);
+    match fault {
+        Unproven::Dane(DaneFault::Authority(PkixFault::WrongName)) => NotOpened::Misnamed(reply),
+        _ => NotOpened::Refused(reply),
+    }
 }
 
 /// What a handshake proves; and for whose mail alone, where it is by that domain's name (RFC 7672 3.2.2).
