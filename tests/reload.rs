@@ -7,11 +7,9 @@ mod support;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use barid::net::{ClientTls, Fingerprint, Identity, Roots, TlsPolicy};
+use barid::net::{Fingerprint, Identity};
 use barid::sim::{Behaviour, SendError, Sender};
-use support::{Place, Relay, Variation, World, clock, eventually, letter};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
-use tokio::net::TcpStream;
+use support::{Place, Relay, Variation, World, eventually, letter, under_tls};
 
 async fn send(to: SocketAddr, recipient: &str, subject: &str) -> Result<(), SendError> {
     Sender::connect(to).await?.send(&letter(&[recipient], subject)).await
@@ -123,15 +121,7 @@ async fn limits_change_at_once_and_what_needs_a_restart_is_told() {
 
 /// The certificate that is shown to whoever says STARTTLS.
 async fn shown_certificate(relay: &Relay) -> Fingerprint {
-    let mut stream = BufStream::new(TcpStream::connect(relay.smtp).await.expect("connects"));
-    let mut line = String::new();
-    stream.read_line(&mut line).await.expect("a greeting");
-    stream.write_all(b"STARTTLS\r\n").await.expect("written");
-    stream.flush().await.expect("written");
-    stream.read_line(&mut line).await.expect("a reply");
-    let tls = ClientTls::new(TlsPolicy::Opportunistic, &Roots::public(), clock()).expect("a client");
-    let shaken = tls.connect(Box::new(stream.into_inner()), "relay.test").await.expect("TLS works");
-    shaken.facts.certificate.expect("one is shown")
+    under_tls(relay).await.facts.certificate.expect("one is shown")
 }
 
 #[tokio::test(flavor = "multi_thread")]

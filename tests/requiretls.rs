@@ -4,9 +4,9 @@
 
 mod support;
 
-use barid::net::{ClientTls, Fingerprint, Roots, TlsPolicy};
+use barid::net::Fingerprint;
 use barid::sim::{Behaviour, Sender};
-use support::{Place, Relay, Variation, World, clock, letter};
+use support::{Place, Relay, Variation, World, letter, under_tls};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 
@@ -16,14 +16,7 @@ struct Client(BufStream<Box<dyn barid::net::Stream>>);
 impl Client {
     /// Connects and says STARTTLS; the certificate that it is shown.
     async fn connect(relay: &Relay) -> (Self, Fingerprint) {
-        let mut stream = BufStream::new(TcpStream::connect(relay.smtp).await.expect("connects"));
-        let mut line = String::new();
-        stream.read_line(&mut line).await.expect("a greeting");
-        stream.write_all(b"STARTTLS\r\n").await.expect("written");
-        stream.flush().await.expect("written");
-        stream.read_line(&mut line).await.expect("a reply");
-        let tls = ClientTls::new(TlsPolicy::Opportunistic, &Roots::public(), clock()).expect("a client");
-        let shaken = tls.connect(Box::new(stream.into_inner()), "relay.test").await.expect("TLS works");
+        let shaken = under_tls(relay).await;
         (Client(BufStream::new(shaken.stream)), shaken.facts.certificate.expect("one is shown"))
     }
 

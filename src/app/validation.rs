@@ -10,9 +10,11 @@ use crate::net::{HickoryResolver, Validation};
 use crate::observe::names;
 use crate::work::Live;
 
-/// How often it is looked whether it is so still; sooner where it is not.
+/// How often it is looked whether it is so still; sooner where it is not; and soon where it is not known, for mail
+/// may wait for it.
 const EVERY: Duration = Duration::from_secs(3600);
 const WHILE_MISSING: Duration = Duration::from_secs(60);
+const WHILE_UNKNOWN: Duration = Duration::from_secs(2);
 /// How long the start waits for an answer.
 const AT_START: Duration = Duration::from_secs(3);
 
@@ -48,7 +50,11 @@ impl Watch {
     pub(super) async fn run(self, mut stopping: watch::Receiver<bool>) {
         loop {
             let ailment = self.ailment();
-            let rest = if ailment.is_some() { WHILE_MISSING } else { EVERY };
+            let rest = match self.resolver.validation() {
+                Validation::Unknown(_) => WHILE_UNKNOWN,
+                _ if ailment.is_some() => WHILE_MISSING,
+                _ => EVERY,
+            };
             tokio::select! {
                 () = tokio::time::sleep(rest) => self.prove().await,
                 () = async { drop(stopping.wait_for(|is_stopping| *is_stopping).await) } => return,

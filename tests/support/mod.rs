@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use barid::clock::Clock;
 use barid::mail::{Address, Domain, Recipient, ReversePath};
+use barid::net::{ClientTls, Handshake, Roots, TlsPolicy};
 use barid::sim::dns::{DnsServer, Zone};
 use barid::sim::{Arrivals, Behaviour, Letter, RemoteHost};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
+use tokio::net::TcpStream;
 
 /// Nothing in these tests takes longer unless it is broken.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -312,6 +315,18 @@ impl Drop for Relay {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A connection to a relay that goes on under TLS, whoever the relay says it is.
+pub async fn under_tls(relay: &Relay) -> Handshake {
+    let mut stream = BufStream::new(TcpStream::connect(relay.smtp).await.expect("connects"));
+    let mut line = String::new();
+    stream.read_line(&mut line).await.expect("a greeting");
+    stream.write_all(b"STARTTLS\r\n").await.expect("written");
+    stream.flush().await.expect("written");
+    stream.read_line(&mut line).await.expect("a reply");
+    let tls = ClientTls::new(TlsPolicy::Opportunistic, &Roots::public(), clock()).expect("a client");
+    tls.connect(Box::new(stream.into_inner()), "relay.test").await.expect("TLS works")
 }
 
 /// Time, for the tests that look at how long something took.
