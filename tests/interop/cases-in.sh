@@ -133,7 +133,8 @@ postfix_null_sender() {
 }
 
 metrics_and_health() {
-  barid_and_sink plain
+  barid_and_sink plain "[dns]
+dnssec = false"
   expect "/healthz" "$(admin /healthz)" ok
   expect "/readyz" "$(admin /readyz)" ok
   py send "$BARID_PORT" sender@sender.test "$ORIGINAL" someone@sink.test

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hickory_resolver::net::NetError;
+use hickory_resolver::net::{DnsError as Said, NetError};
 use hickory_resolver::proto::dnssec::Proof;
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::time::Instant;
 
@@ -147,6 +148,10 @@ impl HickoryResolver {
         match ways.validating.passes_signatures().await {
             Ok(true) => {}
             Ok(false) => return Validation::Missing("the root's records come without signatures".into()),
+            // who refuses knows what is asked: servers of one's own zones alone, say
+            Err(NetError::Dns(Said::ResponseCode(code))) if code != ResponseCode::ServFail => {
+                return Validation::Missing(format!("the servers do not tell of the root: {code}").into());
+            }
             Err(error) => return self.no_root(failed(&error)),
         }
         let mut root = Found::nothing(Name::root());
