@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::net::{DnsError as Said, NetError};
-use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::time::Instant;
@@ -16,7 +15,7 @@ use tokio::time::Instant;
 use super::denials::Denials;
 use super::failures::{denied_for, failed};
 use super::meters::Meters;
-use super::proofs::Found;
+use super::proofs::{Found, waive};
 use super::resolver::{DnsError, Lookup, Mx, Resolver, Txt};
 use super::servers::{DnsSettings, NONE_KEPT_MAX, Ways, absolute, trust_anchors};
 use super::tlsa::Tlsa;
@@ -211,7 +210,7 @@ impl HickoryResolver {
             Ok(found) => {
                 let mut records = found.answers().to_vec();
                 if !validates {
-                    records.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+                    waive(&mut records);
                 }
                 Ok(records)
             }

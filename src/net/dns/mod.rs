@@ -9,6 +9,7 @@ mod denials;
 mod failures;
 mod hickory;
 mod meters;
+mod nsec;
 mod proofs;
 mod resolver;
 mod second_look;

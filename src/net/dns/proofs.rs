@@ -27,6 +27,11 @@ impl Standing {
     }
 }
 
+/// Says of records that nothing of them is proven, and need not be.
+pub(super) fn waive<'a>(records: impl IntoIterator<Item = &'a mut Record>) {
+    records.into_iter().for_each(|record| record.proof = Proof::Insecure);
+}
+
 /// The records of a name, at the end of its aliases.
 #[derive(Debug)]
 pub(super) struct Found {

@@ -10,14 +10,17 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _, RetryDnsHandle};
-use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
+use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::op::{DnsRequestOptions, Query};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, NameServerPool, PoolContext, TlsConfig};
 
-use super::second_look::{ITERATIONS_MAX, SecondLook, is_insecure};
+use super::nsec::ITERATIONS_MAX;
+use super::proofs::waive;
+use super::second_look::{SecondLook, is_insecure};
 use super::sifted::Sifted;
 
+/// How long a verdict is remembered.
 const VERDICT_KEPT_MAX: Duration = Duration::from_secs(300);
 /// Verdicts on sets of records that are remembered, of some 200 octets each.
 const VERDICTS_MAX: usize = 8192;
@@ -95,6 +98,6 @@ impl Validating {
 /// An answer of which nothing is proven, and need not be.
 fn unproven(query: Query, found: &Lookup) -> Lookup {
     let mut records = found.answers().to_vec();
-    records.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+    waive(&mut records);
     Lookup::new_with_max_ttl(query, records)
 }
