@@ -28,7 +28,7 @@ use crate::mail::{MessageIds, OutcomeSink};
 use crate::net::{ClientTls, HickoryResolver, TcpDialler};
 use crate::observe::{Kind, names};
 use crate::outbound::{
-    AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices, Tls,
+    AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
     is_outside,
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
@@ -88,9 +88,7 @@ impl Relay {
     ) -> anyhow::Result<Self> {
         let (inbox, (stop, stopping)) = (AlarmInbox::default(), watch::channel(false));
         let ground = Ground::lay(&config, inbox.clone()).await?;
-        let Ground { clock, store, ids, resolver, leases, work } = ground.clone();
-        // before anybody asks the DNS for anything that counts
-        let validation = validation::Watch::begin(resolver.clone()).await;
+        let Ground { clock, store, ids, resolver, validation, leases, work } = ground.clone();
         tokio::spawn(validation.clone().run(stopping.clone()));
         let (keeper, cpu) = start_signing(&config, &clock, resolver.clone()).await?;
         tokio::spawn(keeper.clone().run(stopping.clone()));
@@ -101,11 +99,8 @@ impl Relay {
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
-        let tls = client_tls(&config, &clock)?;
-        let https = Live::new(tls.verified.clone());
         let (signers, listening) = (keeper.signers(), relay_addresses.clone());
-        let deps =
-            ground.sending(&config, outcomes, Sending { signers, listening, tls, https: https.clone() })?;
+        let (deps, https) = ground.sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
         tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
         let outbound = Outbound::start(deps.clone(), inbox);
@@ -121,9 +116,8 @@ impl Relay {
             stopping: stopping.clone(),
         };
         let (close, closing) = watch::channel(false);
-        let watched = config.admin_listeners.iter();
-        let watched = watched.map(|at| admin::start(*at, metrics.clone(), &health, closing.clone()));
-        let admin_addresses = watched.collect::<anyhow::Result<_>>()?;
+        let start = |at: &SocketAddr| admin::start(*at, metrics.clone(), &health, closing.clone());
+        let admin_addresses = config.admin_listeners.iter().map(start).collect::<anyhow::Result<_>>()?;
         let data_dir = config.data_dir.clone();
         gauges::watch(store.clone(), clock.clone(), data_dir.as_path().into(), health.room);
         let (manager, shared) = (outbound.clone(), deps.clone());
@@ -226,15 +220,6 @@ impl Relay {
     }
 }
 
-/// What sending needs beside the ground.
-struct Sending {
-    signers: Live<Signers>,
-    listening: Vec<SocketAddr>,
-    tls: Tls,
-    /// For the web servers of policies.
-    https: Live<ClientTls>,
-}
-
 /// Reads the policies of domains again before they run out, until the relay stops.
 async fn tend_policies(deps: Arc<Deps>, mut stopping: watch::Receiver<bool>) {
     loop {
@@ -254,6 +239,7 @@ struct Ground {
     store: Store,
     ids: Arc<MessageIds>,
     resolver: Arc<HickoryResolver>,
+    validation: validation::Watch,
     leases: Leases,
     work: Work,
 }
@@ -264,20 +250,31 @@ impl Ground {
         let store = open_store(config, &clock, inbox).await?;
         let ids = Arc::new(MessageIds::above(queue::last_id(store.reader())?));
         let resolver = Arc::new(HickoryResolver::new(&config.dns).context("setting up the resolver")?);
-        Ok(Ground { clock, store, ids, resolver, leases: Leases::default(), work: Work::default() })
+        // before anybody asks the DNS for anything that counts
+        let validation = validation::Watch::begin(resolver.clone()).await;
+        let (leases, work) = (Leases::default(), Work::default());
+        Ok(Ground { clock, store, ids, resolver, validation, leases, work })
     }
 
-    /// What sending shares.
-    fn sending(self, config: &Config, outcomes: OutcomeSink, more: Sending) -> anyhow::Result<Deps> {
+    /// What sending shares; and TLS for the web servers of policies, which a reload replaces too.
+    fn sending(
+        self,
+        config: &Config,
+        outcomes: OutcomeSink,
+        signers: Live<Signers>,
+        listening: Vec<SocketAddr>,
+    ) -> anyhow::Result<(Deps, Live<ClientTls>)> {
+        let tls = client_tls(config, &self.clock)?;
+        let https = Live::new(tls.verified.clone());
         let (dial, settings) = (Arc::new(TcpDialler), Live::new(config.outbound.clone()));
         let (of_policies, now) = (settings.clone(), self.clock.clone());
         let may_use = move |ip| of_policies.now().allow_loopback || is_outside(ip);
-        let fetcher = HttpsFetcher::new(self.resolver.clone(), dial.clone(), more.https, may_use);
-        Ok(Deps {
+        let fetcher = HttpsFetcher::new(self.resolver.clone(), dial.clone(), https.clone(), may_use);
+        let deps = Deps {
             transport: Transport::new(Arc::new(fetcher), now, Some(&config.data_dir.join("mta-sts"))),
             orders: Orders::new(OrderSet::read(self.store.reader())?),
             started: self.clock.now(),
-            tls: Some(more.tls).into(),
+            tls: Some(tls).into(),
             store: self.store,
             leases: self.leases,
             ids: self.ids,
@@ -291,14 +288,15 @@ impl Ground {
             doubt: Doubt::default(),
             breaker: Mutex::default(),
             recent: Recent::default(),
-            signers: more.signers,
-            listening: more.listening,
+            signers,
+            listening,
             work: self.work,
             meters: Meters::default(),
             pulse: Pulse::default(),
             faults: Faults::default(),
             settings,
-        })
+        };
+        Ok((deps, https))
     }
 }
 

@@ -7,25 +7,22 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Deps;
-use super::conclude::{circumstances, conclude, hold_damaged, unreached};
-use super::connection::{Age, Connection, Terms, Transacted, Unreachable};
-#[cfg(test)]
-use super::faults;
+use super::conclude::{circumstances, conclude, hold_damaged};
+use super::connection::{Age, Connection, Terms, Transacted};
 use super::hosts::Place;
+use super::insecurity::insecurity;
 use super::lane::{Lane, Work};
 use super::meters::Attempts;
 use super::pace::Pace;
-use super::recent::Remark;
+use super::reach::{Turn, find_connection};
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
-use crate::mail::{Domain, Envelope, Reply, Return, Severity, TlsWish, Verdict};
+use crate::mail::{Envelope, Recipient, Return, Severity, TlsWish, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
 use crate::smtp::Outgoing;
 use crate::store::{BodyReader, StoreError};
-use crate::transport::Proof;
-use crate::work::Permit;
 
 /// A session without work waits for so long, then leaves its connection to others.
 const LINGER: Duration = Duration::from_millis(250);
@@ -95,94 +92,6 @@ pub(super) async fn run(
 /// Messages that a connection may bring.
 fn most(deps: &Deps, lane: &Lane, connection: &Connection) -> u32 {
     deps.settings.now().messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
-}
-
-/// A place in the line of those that wait until the provider lets a message go.
-type Turn = Option<Permit>;
-
-/// A connection that is kept, or else a new one; and the turn of its first message.
-async fn find_connection(
-    deps: &Deps,
-    route: &Route,
-    lane: &Lane,
-) -> Result<(Connection, Place, Turn), Parting> {
-    let turn = match &route.provider {
-        Some(provider) => provider.line_up().await,
-        None => None,
-    };
-    let order = deps.hosts.in_order(deps.clock.now(), &route.hosts);
-    let first = lane.first();
-    while let Some((mut connection, place)) = deps.hosts.take(&order, terms_of(route, first.as_ref())) {
-        if !connection.is_stale() {
-            deps.meters.connection_reused();
-            return Ok((connection, place, turn));
-        }
-    }
-    let place = Place::take(deps, route.provider.as_ref()).await.ok_or(Parting::Unneeded)?;
-    // the wait may have been long
-    if lane.balance().0 == 0 {
-        return Err(Parting::Unneeded);
-    }
-    // another copy may be first by now
-    let first = lane.first();
-    match Connection::open(deps, &order, terms_of(route, first.as_ref())).await {
-        Ok(connection) => {
-            deps.meters.connection_opened();
-            Ok((connection, place, turn))
-        }
-        Err(unreachable) => {
-            deps.meters.connection_failed();
-            let Unreachable { host, reply, serves_others } = unreachable.clone();
-            let remark = Remark { at: deps.clock.now(), id: None, host, reply };
-            deps.recent.note(route.site.as_str(), remark);
-            tracing::info!(
-                event = "unreachable",
-                site = %route.site,
-                host = %unreachable.host,
-                reply = %unreachable.reply,
-            );
-            #[cfg(test)]
-            plant_verdict(deps, lane).await;
-            if let (true, Some((domain, _))) = (serves_others, &first) {
-                put_off(deps, lane, domain, unreachable.reply).await;
-                return Err(Parting::Unneeded);
-            }
-            Err(Parting::Unreachable)
-        }
-    }
-}
-
-/// Puts off a domain's copy whose host has a certificate for others: that is no matter of the path, which may serve
-/// them well.
-async fn put_off(deps: &Deps, lane: &Lane, domain: &Domain, reply: Reply) {
-    let Some(work) = lane.pop() else { return };
-    if work.leased.queued.domain() != Some(domain) {
-        return lane.push_front(work);
-    }
-    drop(work.credit);
-    let verdicts = vec![Verdict::ours(reply); work.leased.queued.envelope.recipients.len()];
-    conclude(deps, work.leased, Tried { verdicts: &verdicts, remote: None, content: None }).await;
-}
-
-/// What a connection is opened under, for the copy that goes first.
-fn terms_of<'a>(route: &'a Route, first: Option<&'a (Domain, TlsWish)>) -> Terms<'a> {
-    let (domain, wish) = first.map_or((None, TlsWish::Usual), |(domain, wish)| (Some(domain), *wish));
-    Terms { stance: &route.stance, domain, wish }
-}
-
-/// Planted defects: an outage counts as an attempt, or even as a verdict.
-#[cfg(test)]
-async fn plant_verdict(deps: &Deps, lane: &Lane) {
-    let (charges, bounces) =
-        (faults::has(faults::Defect::ChargesWaiting), faults::has(faults::Defect::BouncesOnOutage));
-    if (charges || bounces)
-        && let Some(work) = lane.pop()
-    {
-        let reply = unreached(if bounces { 550 } else { 451 }, (4, 4, 1), "planted".into());
-        let verdicts = vec![reply; work.leased.queued.envelope.recipients.len()];
-        let tried = Tried { verdicts: &verdicts, remote: None, content: None };
-        conclude(deps, work.leased, tried).await;
-    }
 }
 
 /// What a connection has behind it when a copy is sent over it.
@@ -263,6 +172,21 @@ fn told_of(connection: &Connection) -> Remote<'_> {
     }
 }
 
+/// A copy for some of its recipients.
+fn outgoing<'a>(envelope: &'a Envelope, recipients: &'a [Recipient]) -> Outgoing<'a> {
+    Outgoing {
+        from: &envelope.reverse_path,
+        recipients,
+        size_octets: envelope.size_octets,
+        body: envelope.body,
+        has_utf8_header: envelope.has_utf8_header,
+        ret: envelope.ret,
+        envelope_id: envelope.envelope_id.as_ref(),
+        priority: envelope.priority,
+        requires_tls: envelope.tls == TlsWish::Required,
+    }
+}
+
 struct Session<'a> {
     deps: &'a Deps,
     attempts: &'a Attempts,
@@ -320,38 +244,6 @@ impl Session<'_> {
         domain.is_some_and(|domain| orders.stops(domain, &envelope.client, self.deps.clock.now()))
     }
 
-    /// Why a connection does not keep what a message demands (RFC 8689 4.2): that its host has proven who it is, and
-    /// that it is known by proof to be the domain's.
-    async fn insecurity(&self, proof: Proof, route: &Route, queued: &Queued) -> Option<Verdict> {
-        let is_fixed = || self.deps.settings.now().routes.fixed(queued.domain()?).map(drop);
-        let is_listed = route.sts.is_enforced();
-        let found = match queued.domain() {
-            _ if is_listed || is_fixed().is_some() => Ok(true),
-            Some(domain) => match self.deps.resolver.next_hop_names(domain).await {
-                Ok(names) => Ok(!names.is_empty()),
-                // no MX records, so that it is its own host, by a proof of its own
-                Err(error) if error.is_denial() => Ok(proof == Proof::Dane),
-                Err(error) => Err(error),
-            },
-            None => Ok(false),
-        };
-        let is_found_by_proof = match found {
-            Ok(is_found) => is_found,
-            Err(error) => {
-                let text =
-                    format!("the message demands TLS all the way (REQUIRETLS), and its MX records: {error}");
-                return Some(unreached(451, (4, 7, 10), text));
-            }
-        };
-        let why = match (proof.is_of_identity(), is_found_by_proof) {
-            (true, true) => return None,
-            (false, _) => "its host does not prove who it is",
-            (true, false) => "nothing proves that this is the domain's mail host",
-        };
-        let text = format!("the message demands TLS all the way (REQUIRETLS), and {why}");
-        Some(unreached(550, (5, 7, 10), text))
-    }
-
     /// Settles a copy that must not go over this connection, or any other.
     async fn refuse(&self, remote: Remote<'_>, work: Work, verdict: Verdict) {
         let verdicts = vec![verdict; work.leased.queued.envelope.recipients.len()];
@@ -381,7 +273,7 @@ impl Session<'_> {
             }
         };
         if work.leased.queued.envelope.tls == TlsWish::Required
-            && let Some(verdict) = self.insecurity(connection.proof(), route, &work.leased.queued).await
+            && let Some(verdict) = insecurity(self.deps, connection.proof(), route, &work.leased.queued).await
         {
             self.refuse(told_of(connection), work, verdict).await;
             return None;
@@ -389,17 +281,7 @@ impl Session<'_> {
         let envelope = &work.leased.queued.envelope;
         // where the server names a limit, the others are served when these are settled (RFC 9422)
         let some = &envelope.recipients[..envelope.recipients.len().min(connection.recipients_max())];
-        let outgoing = Outgoing {
-            from: &envelope.reverse_path,
-            recipients: some,
-            size_octets: envelope.size_octets,
-            body: envelope.body,
-            has_utf8_header: envelope.has_utf8_header,
-            ret: envelope.ret,
-            envelope_id: envelope.envelope_id.as_ref(),
-            priority: envelope.priority,
-            requires_tls: envelope.tls == TlsWish::Required,
-        };
+        let outgoing = outgoing(envelope, some);
         let verdicts = match connection.transact(outgoing, body.clone(), age).await {
             Transacted::Verdicts(verdicts) => {
                 self.attempts.judged(&verdicts.recipients);

@@ -74,12 +74,6 @@ impl From<Reply> for NotOpened {
     }
 }
 
-/// The host has not proven what it must (RFC 3463 3.8: 4.7.4 and 4.7.5).
-fn unproven(fault: &Unproven) -> Reply {
-    let detail = if matches!(fault, Unproven::NoTls(_)) { 4 } else { 5 };
-    Reply::new(451, EnhancedStatus::new(4, 7, detail), fault.to_string())
-}
-
 /// One host, at one address, and what it must prove.
 #[derive(Clone, Copy)]
 struct Goal<'a> {
@@ -224,10 +218,8 @@ impl Connection {
         if self.tls.is_none()
             && let Err(fault) = goal.demand.judge_clear()
         {
-            tracing::info!(event = "unproven", host = goal.host, address = %goal.address, why = %fault);
-            meters::unproven(goal.demand.as_str());
             self.close().await;
-            return Err(unproven(&fault).into());
+            return Err(refused(goal, &fault).into());
         }
         self.client.note_surplus(&self.input);
         let surplus = || network_reply(5, "the server said more than it was asked".into()).into();
@@ -280,11 +272,12 @@ impl Tls {
     }
 }
 
-/// A host that has not proven what it must is not spoken to any further.
+/// A host that has not proven what it must is not spoken to any further (RFC 3463 3.8: 4.7.4 and 4.7.5).
 fn refused(goal: Goal<'_>, fault: &Unproven) -> Reply {
     tracing::info!(event = "unproven", host = goal.host, address = %goal.address, why = %fault);
     meters::unproven(goal.demand.as_str());
-    unproven(fault)
+    let detail = if matches!(fault, Unproven::NoTls(_)) { 4 } else { 5 };
+    Reply::new(451, EnhancedStatus::new(4, 7, detail), fault.to_string())
 }
 
 /// The same, told apart where the host may be good enough for other domains.
