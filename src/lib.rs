@@ -27,6 +27,7 @@
 //! | L5 | [`gate`] | the only way in |
 //! | L6 | [`inbound`] | listeners and sessions of clients |
 //! | L6 | [`outbound`] | manager, domains, paths, sessions to remote servers, settling |
+//! | L6 | [`reports`] | what is told to others of how mail for them went: TLS reports |
 //! | L7 | [`sim`] | the world outside, made by hand; a whole relay in it, on paused time |
 //! | L8 | [`app`] | configuration, start and stop, the admin socket and its commands, demo |
 //!
@@ -130,6 +131,7 @@ pub mod net;
 pub mod observe;
 pub mod outbound;
 pub mod queue;
+pub mod reports;
 pub mod sim;
 pub mod smtp;
 pub mod store;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("gate", 5),
     ("inbound", 6),
     ("outbound", 6),
+    ("reports", 6),
     ("sim", 7),
     ("app", 8),
 ];

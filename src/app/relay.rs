@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::admin;
 use super::config::Config;
@@ -25,13 +26,14 @@ use crate::clock::Clock;
 use crate::gate::{Gate, Signing};
 use crate::inbound::{Door, Inbound, Listener};
 use crate::mail::{MessageIds, OutcomeSink};
-use crate::net::{ClientTls, HickoryResolver, TcpDialler};
+use crate::net::{ClientTls, HickoryResolver, Https, TcpDialler};
 use crate::observe::{Kind, names};
 use crate::outbound::{
     AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
     is_outside,
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
+use crate::reports::{ReportParts, TlsReports};
 use crate::store::Store;
 use crate::transport::{HttpsFetcher, Transport};
 use crate::work::{Cpu, Live, Work};
@@ -42,6 +44,8 @@ const LOG_NEEDS_SEGMENTS: u64 = 2;
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How often shutdown looks whether attempts have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long shutdown waits until what was counted for reports is kept.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is said what shutdown waits for.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for policies that have grown old.
@@ -65,6 +69,8 @@ pub(super) struct Relay {
     close: watch::Sender<bool>,
     outbound: Addr<Outbound>,
     reloader: Arc<Reloader>,
+    /// Ends when what was counted is kept.
+    reporting: JoinHandle<()>,
 }
 
 /// Sets the process's metrics recorder. Called once.
@@ -100,9 +106,11 @@ impl Relay {
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let (signers, listening) = (keeper.signers(), relay_addresses.clone());
-        let (deps, https) = ground.sending(&config, outcomes, signers, listening)?;
+        let (deps, https, web) = ground.clone().sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
         tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
+        let reports = Arc::new(ground.reporting(&config, &deps, web));
+        let reporting = tokio::spawn(reports.clone().run(stopping.clone()));
         let outbound = Outbound::start(deps.clone(), inbox);
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
         let health = Health {
@@ -125,6 +133,7 @@ impl Relay {
             clock: clock.clone(),
             gate,
             keeper: keeper.clone(),
+            reports: reports.clone(),
             inbound,
             doors,
             resolver,
@@ -139,6 +148,7 @@ impl Relay {
             manager: outbound.clone(),
             metrics: metrics.clone(),
             keeper,
+            reports,
             reloader: reloader.clone(),
             import_turn: Arc::default(),
             record: RecordBook::new(&data_dir, clock),
@@ -160,6 +170,7 @@ impl Relay {
             close,
             outbound,
             reloader,
+            reporting,
         })
     }
 
@@ -214,6 +225,9 @@ impl Relay {
         if tokio::time::timeout(grace, self.finished()).await.is_err() {
             tracing::warn!(event = "grace_over", left = self.under_way().unwrap_or_default());
         }
+        if tokio::time::timeout(LAST_WORDS, self.reporting).await.is_err() {
+            tracing::warn!(event = "tls_tally_not_kept", error = "it took too long");
+        }
         let _ = self.close.send(true);
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
@@ -256,20 +270,35 @@ impl Ground {
         Ok(Ground { clock, store, ids, resolver, validation, leases, work })
     }
 
-    /// What sending shares; and TLS for the web servers of policies, which a reload replaces too.
+    /// Reports on how sessions go.
+    fn reporting(self, config: &Config, deps: &Deps, https: Https) -> TlsReports {
+        TlsReports::new(ReportParts {
+            tally: deps.transport.tally().clone(),
+            store: self.store,
+            resolver: self.resolver,
+            signers: deps.signers.clone(),
+            ids: self.ids,
+            https,
+            clock: self.clock,
+            settings: config.reports.clone().into(),
+        })
+    }
+
+    /// What sending shares; TLS for web servers, which a reload replaces too; and what asks these.
     fn sending(
         self,
         config: &Config,
         outcomes: OutcomeSink,
         signers: Live<Signers>,
         listening: Vec<SocketAddr>,
-    ) -> anyhow::Result<(Deps, Live<ClientTls>)> {
+    ) -> anyhow::Result<(Deps, Live<ClientTls>, Https)> {
         let tls = client_tls(config, &self.clock)?;
         let https = Live::new(tls.verified.clone());
         let (dial, settings) = (Arc::new(TcpDialler), Live::new(config.outbound.clone()));
         let (of_policies, now) = (settings.clone(), self.clock.clone());
         let may_use = move |ip| of_policies.now().allow_loopback || is_outside(ip);
-        let fetcher = HttpsFetcher::new(self.resolver.clone(), dial.clone(), https.clone(), may_use);
+        let web = Https::new(self.resolver.clone(), dial.clone(), https.clone(), may_use);
+        let fetcher = HttpsFetcher::new(web.clone());
         let deps = Deps {
             transport: Transport::new(Arc::new(fetcher), now, Some(&config.data_dir.join("mta-sts"))),
             orders: Orders::new(OrderSet::read(self.store.reader())?),
@@ -296,7 +325,7 @@ impl Ground {
             faults: Faults::default(),
             settings,
         };
-        Ok((deps, https))
+        Ok((deps, https, web))
     }
 }
 

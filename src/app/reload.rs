@@ -21,6 +21,7 @@ use crate::gate::Gate;
 use crate::inbound::{Door, Inbound, Rules};
 use crate::net::{ClientTls, HickoryResolver};
 use crate::outbound::{Deps, Outbound, Tls, WaysChanged};
+use crate::reports::TlsReports;
 use crate::work::Live;
 
 /// What became of a reload.
@@ -123,6 +124,7 @@ pub(super) struct Reins {
     pub(super) clock: Clock,
     pub(super) gate: Gate,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) reports: Arc<TlsReports>,
     pub(super) inbound: Arc<Inbound>,
     /// One for each listener, in their order.
     pub(super) doors: Vec<Live<Door>>,
@@ -226,6 +228,7 @@ impl Reins {
         let Prepared { config, rules, tls, resolver } = prepared;
         self.gate.change(gate_settings(&config));
         self.keeper.change(keeper_settings(&config));
+        self.reports.change(config.reports.clone());
         self.resolver.become_like(&resolver);
         self.https.replace(tls.verified.clone());
         self.deps.tls.replace(Some(tls));

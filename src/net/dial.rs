@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -20,8 +20,16 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// A connection that is up.
+pub struct Dialled {
+    /// What goes over it.
+    pub stream: Box<dyn Stream>,
+    /// Our own address on it, where it is known.
+    pub from: Option<IpAddr>,
+}
+
 /// A connection on its way.
-pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send + 'a>>;
+pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send + 'a>>;
 
 /// Whether it is we who lack something, such as file descriptors: that says nothing about whoever is at the other
 /// end, and passes.
@@ -54,7 +62,8 @@ impl Dial for TcpDialler {
                 }
             };
             tune(&stream)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            let from = stream.local_addr().ok().map(|address| address.ip());
+            Ok(Dialled { stream: Box::new(stream), from })
         })
     }
 }

@@ -22,6 +22,7 @@ const DIRECTION: Label = closed("direction", &["in", "out"]);
 const TLS_RESULT: Label = closed("result", &["TLSv1.2", "TLSv1.3", "failed"]);
 const PROOF: Label = closed("proof", &["clear", "unproven", "pkix", "mta-sts", "fingerprint", "dane"]);
 const DEMAND: Label = closed("demand", &["encrypted", "MTA-STS", "verify", "fingerprint", "DANE"]);
+const REPORT: Label = closed("result", &["mailed", "posted", "failed"]);
 const REFUSAL: Label = closed(
     "reason",
     &[
@@ -167,6 +168,8 @@ metrics! {
             "Connections opened for mail that goes out, by what the host has shown of who it is.",
         Counter HOSTS_UNPROVEN = "barid_hosts_unproven_total" [DEMAND] Count:
             "Connections that no mail went over because the host did not prove what it must, by what demanded it.",
+        Counter TLS_REPORTS = "barid_tls_reports_total" [REPORT] Count:
+            "Reports on TLS to domains that ask for them, by what became of each at one address: mailed, posted by HTTPS, or failed for now.",
         Counter DNS_LOOK_UPS = "barid_dns_look_ups_total" [ANSWER] Count:
             "Questions to the resolver, answers from its cache included.",
         Histogram DNS_SECONDS = "barid_dns_seconds" [] Seconds:

@@ -87,7 +87,7 @@ async fn put_off(deps: &Deps, lane: &Lane, (domain, wish): &(Domain, TlsWish), r
 /// What a connection is opened under, for the copy that goes first.
 fn terms_of<'a>(route: &'a Route, first: Option<&'a (Domain, TlsWish)>) -> Terms<'a> {
     let (domain, wish) = first.map_or((None, TlsWish::Usual), |(domain, wish)| (Some(domain), *wish));
-    Terms { stance: &route.stance, domain, wish }
+    Terms { stance: &route.stance, sts: &route.sts, domain, wish }
 }
 
 /// Planted defects: an outage counts as an attempt, or even as a verdict.

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::settle::{Attempt, Circumstances};
-use crate::authentication::Choice;
 use crate::dsn::{self, Action, Entry, Report};
 use crate::mail::{BodyKind, ClientName, Envelope, Recipient, ReversePath};
 use crate::queue;
@@ -60,17 +59,9 @@ pub(super) fn write_report(
 /// Signs a report, as mail of the relay's own name. It takes as long as a handshake, and far fewer are written. One that
 /// cannot be signed is told all the same.
 fn signed(content: Vec<u8>, given: &Circumstances<'_>) -> Vec<u8> {
-    let Some(end) = memchr::memmem::find(&content, b"\r\n\r\n") else { return content };
-    let (header, body) = (&content[..end + 2], &content[end + 4..]);
-    let Choice::Signed(mut pending) = given.signers.begin(header, &|_| true, given.now) else {
-        return content;
-    };
-    pending.body(body);
-    match pending.sign() {
-        Ok((mut signed, _)) => {
-            signed.extend_from_slice(&content);
-            signed
-        }
+    match given.signers.sign_whole(&content, given.now) {
+        Ok(Some(signed)) => signed,
+        Ok(None) => content,
         Err(error) => {
             tracing::error!(event = "report_not_signed", error = %error);
             content

@@ -208,8 +208,8 @@ impl Session<'_> {
             let paced_at = Instant::now();
             let first = (work, turn.take());
             let Some(work) = in_time(self.deps, route, (lane, place), first).await else { return true };
-            let (queued, stance) = (&work.leased.queued, &route.stance);
-            let terms = Terms { stance, domain: queued.domain(), wish: queued.envelope.tls };
+            let (queued, Route { stance, sts, .. }) = (&work.leased.queued, route);
+            let terms = Terms { stance, sts, domain: queued.domain(), wish: queued.envelope.tls };
             if !connection.may_carry(terms) {
                 lane.push_front(work);
                 return true;

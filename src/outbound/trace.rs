@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Deps, doubt};
 use crate::mail::{Address, Domain, Reply, ReversePath};
-use crate::net::{DnsError, Handshake, Host, Pkix, RouteError, Site, Stream};
+use crate::net::{Dialled, DnsError, Handshake, Host, Pkix, RouteError, Site, Stream};
 use crate::smtp::ReplyReader;
 use crate::transport::{self, Demand, Proof, Stance, Sts, Unproven};
 
@@ -135,7 +135,9 @@ impl Talk {
     async fn begin(deps: &Deps, address: SocketAddr, mut probe: Probe) -> Result<Self, Probe> {
         let dialled = timeout(deps.settings.now().connect_timeout, deps.dial.dial(address)).await;
         match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => Ok(Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe }),
+            Ok(Dialled { stream, .. }) => {
+                Ok(Talk { stream, input: BytesMut::new(), reader: ReplyReader::default(), probe })
+            }
             Err(error) => {
                 probe.note(format!("connect to {address}"), format!("no connection: {error}"));
                 Err(probe)

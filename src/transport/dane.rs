@@ -58,74 +58,33 @@ pub async fn find_dane(resolver: &dyn Resolver, host: &Domain, port: u16) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Lookup, Mx, Txt};
-    use std::collections::HashMap;
-    use std::future::{Future, ready};
-    use std::net::IpAddr;
-    use std::pin::Pin;
-
-    /// A DNS made of maps.
-    #[derive(Default)]
-    struct Maps {
-        bases: HashMap<&'static str, Result<Vec<&'static str>, DnsError>>,
-        tlsa: HashMap<&'static str, Result<Vec<Tlsa>, DnsError>>,
-    }
-
-    impl Resolver for Maps {
-        fn mx<'a>(&'a self, _: &'a Domain) -> Lookup<'a, Vec<Mx>> {
-            Box::pin(ready(Err(DnsError::NoRecords)))
-        }
-
-        fn addresses<'a>(&'a self, _: &'a Domain) -> Lookup<'a, Vec<IpAddr>> {
-            Box::pin(ready(Err(DnsError::NoRecords)))
-        }
-
-        fn txt<'a>(&'a self, _: &'a Domain) -> Lookup<'a, Txt> {
-            Box::pin(ready(Err(DnsError::NoRecords)))
-        }
-
-        fn uncached(&self) -> &dyn Resolver {
-            self
-        }
-
-        fn answers_above<'a>(&'a self, _: &'a Domain) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-            Box::pin(ready(true))
-        }
-
-        fn tlsa_bases<'a>(&'a self, host: &'a Domain) -> Lookup<'a, Vec<Domain>> {
-            let found = self.bases.get(host.as_str()).cloned().unwrap_or(Err(DnsError::NoSuchName));
-            let parse = |names: Vec<&str>| names.iter().filter_map(|name| Domain::parse(name).ok()).collect();
-            Box::pin(ready(found.map(parse)))
-        }
-
-        fn tlsa<'a>(&'a self, name: &'a Domain) -> Lookup<'a, Vec<Tlsa>> {
-            let found = self.tlsa.get(name.as_str()).cloned();
-            Box::pin(ready(found.unwrap_or(Err(DnsError::NoRecords))))
-        }
-    }
+    use crate::net::Maps;
 
     #[tokio::test]
     async fn the_first_name_with_records_counts_and_failures_are_none() {
         let usable = Tlsa { usage: 3, selector: 1, matching: 1, data: [7; 32].into() };
         let unusable = Tlsa { usage: 1, ..usable.clone() };
-        let maps = Maps {
-            bases: HashMap::from([
-                ("plain.example", Ok(vec!["plain.example"])),
-                ("insecure.example", Ok(vec![])),
-                ("alias.example", Ok(vec!["end.example", "alias.example"])),
-                ("both.example", Ok(vec!["plain.example", "alias.example"])),
-                ("odd.example", Ok(vec!["odd.example"])),
-                ("bogus.example", Err(DnsError::Bogus)),
-                ("halfway.example", Ok(vec!["servfail.example", "plain.example"])),
-            ]),
-            tlsa: HashMap::from([
-                ("_25._tcp.plain.example", Ok(vec![unusable.clone(), usable.clone()])),
-                ("_25._tcp.alias.example", Ok(vec![usable.clone()])),
-                ("_25._tcp.odd.example", Ok(vec![unusable.clone()])),
-                ("_25._tcp.insecure.example", Ok(vec![usable.clone()])),
-                ("_25._tcp.servfail.example", Err(DnsError::ServerFailed)),
-            ]),
-        };
+        let maps = Maps::default();
+        for (host, bases) in [
+            ("plain.example", Ok(&["plain.example"][..])),
+            ("insecure.example", Ok(&[])),
+            ("alias.example", Ok(&["end.example", "alias.example"])),
+            ("both.example", Ok(&["plain.example", "alias.example"])),
+            ("odd.example", Ok(&["odd.example"])),
+            ("bogus.example", Err(DnsError::Bogus)),
+            ("halfway.example", Ok(&["servfail.example", "plain.example"])),
+        ] {
+            maps.put_bases(host, bases);
+        }
+        for (name, records) in [
+            ("_25._tcp.plain.example", Ok(&[unusable.clone(), usable.clone()][..])),
+            ("_25._tcp.alias.example", Ok(std::slice::from_ref(&usable))),
+            ("_25._tcp.odd.example", Ok(std::slice::from_ref(&unusable))),
+            ("_25._tcp.insecure.example", Ok(std::slice::from_ref(&usable))),
+            ("_25._tcp.servfail.example", Err(DnsError::ServerFailed)),
+        ] {
+            maps.put_tlsa(name, records);
+        }
         for (host, want) in [
             ("plain.example", Ok("usable plain.example 2")),
             ("alias.example", Ok("usable alias.example 1")),

@@ -18,6 +18,13 @@ pub enum Demand {
     Opportunistic,
     /// That it speaks TLS.
     Encrypted,
+    /// That it speaks TLS, for it has records that name a certificate, of which none serves (RFC 7672 2.2.3, 3.1.3).
+    Unusable {
+        /// The name that they stand under.
+        base: Domain,
+        /// The records.
+        records: Arc<[Tlsa]>,
+    },
     /// That its certificate is for its name, by a known root.
     Verified {
         /// Whether an MTA-STS policy says so.
@@ -107,7 +114,9 @@ pub async fn demand(
     };
     Ok(match (dane, &stance.floor) {
         (Dane::Usable { base, records }, _) => Demand::Dane { base, records },
-        (Dane::Unusable { .. }, Floor::Opportunistic | Floor::Encrypted) => Demand::Encrypted,
+        (Dane::Unusable { base, records }, Floor::Opportunistic | Floor::Encrypted) => {
+            Demand::Unusable { base, records }
+        }
         (_, floor) => Demand::from(floor),
     })
 }
@@ -158,10 +167,12 @@ impl Demand {
         clock: &Clock,
     ) -> Result<Proof, Unproven> {
         match self {
-            Demand::Clear | Demand::Opportunistic | Demand::Encrypted => Ok(match facts.pkix {
-                Pkix::Valid => Proof::Pkix,
-                Pkix::Invalid(_) | Pkix::NotEvaluated => Proof::Unproven,
-            }),
+            Demand::Clear | Demand::Opportunistic | Demand::Encrypted | Demand::Unusable { .. } => {
+                Ok(match facts.pkix {
+                    Pkix::Valid => Proof::Pkix,
+                    Pkix::Invalid(_) | Pkix::NotEvaluated => Proof::Unproven,
+                })
+            }
             Demand::Verified { is_sts } => match facts.pkix {
                 Pkix::Valid if *is_sts => Ok(Proof::Sts),
                 Pkix::Valid => Ok(Proof::Pkix),
@@ -189,7 +200,7 @@ impl Demand {
         match self {
             Demand::Clear => "never",
             Demand::Opportunistic => "opportunistic",
-            Demand::Encrypted => "encrypted",
+            Demand::Encrypted | Demand::Unusable { .. } => "encrypted",
             Demand::Verified { is_sts: true } => "MTA-STS",
             Demand::Verified { is_sts: false } => "verify",
             Demand::Fingerprint(_) => "fingerprint",
@@ -243,10 +254,11 @@ mod tests {
             assert_eq!(judged, want, "{demand:?}");
         }
         let base = Domain::parse("mx.example").expect("a name");
+        let unusable = Demand::Unusable { base: base.clone(), records: Arc::default() };
         let dane = Demand::Dane { base, records: Arc::default() };
         let judged = dane.judge(&facts(good), &Chain::default(), &[], &clock);
         assert_eq!(judged, Err(Unproven::Dane(DaneFault::NoMatch)), "public roots do not count");
-        for demand in [Demand::Encrypted, sts, verify, pinned(b"shown"), dane] {
+        for demand in [Demand::Encrypted, unusable, sts, verify, pinned(b"shown"), dane] {
             assert!(demand.judge_clear().is_err() && !demand.allows_clear(), "{demand:?}");
         }
         for demand in [Demand::Clear, Demand::Opportunistic] {

@@ -49,7 +49,8 @@ CONF
 }
 
 # Destinations that take mail (with a provider's name, by TLS, or after a while: so that scrapes find some on its way),
-# put it off, refuse it, or are not there; a load for all of them; then every line of both dashboards.
+# put it off, refuse it, do not prove what is demanded, or are not there; a load for all of them; then every line of both
+# dashboards.
 prometheus_dashboards() {
   local dns_port pf_port sender_port options
   find_prometheus
@@ -63,6 +64,7 @@ plain  MX  10 mx.big
 mx.big A   127.0.0.22
 soft   A   127.0.0.23
 slow   A   127.0.0.24
+strict MX  10 mx.big
 dead   A   127.0.0.21
 ZONE
   nsd_start "$dns_port" interop.test <"$CASE_DIR/zone"
@@ -87,6 +89,9 @@ sender_domains = [\"sender.test\", \"interop.test\"]
 check_interval = \"1s\"
 [dns]
 servers = [\"127.0.0.1:$dns_port\"]
+[[tls.policies]]
+domains = [\"strict.interop.test\"]
+mode = \"require\"
 [[provider]]
 name = \"big\"
 mx = [\"*.big.interop.test\"]

@@ -6,6 +6,7 @@ mod pages;
 mod queue;
 mod reload;
 mod remote;
+mod tlsrpt;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -62,6 +63,13 @@ enum Command {
     Dkim {
         #[command(subcommand)]
         command: dkim::DkimCommand,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Looks at reports on TLS that wait to be sent to the domains that want them (TLS-RPT).
+    Tlsrpt {
+        #[command(subcommand)]
+        command: tlsrpt::TlsReportCommand,
         #[command(flatten)]
         remote: Remote,
     },
@@ -210,6 +218,7 @@ pub fn run() -> ExitCode {
         Command::Queue { command, remote } => queue::run(command, &remote),
         Command::Domain { command, remote } => domain::run(command, &remote),
         Command::Dkim { command, remote } => dkim::run(command, &remote),
+        Command::Tlsrpt { command, remote } => tlsrpt::run(command, &remote),
         Command::Trace { options, remote } => domain::trace(options, &remote),
         Command::Stats { limit, remote } => domain::stats(limit, &remote),
         Command::Reload(remote) => reload::run(&remote),

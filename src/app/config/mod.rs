@@ -38,6 +38,7 @@ use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::Domain;
 use crate::net::DnsSettings;
 use crate::outbound;
+use crate::reports::ReportSettings;
 use crate::smtp::{Limits, StartTls};
 use crate::store;
 
@@ -65,6 +66,8 @@ pub(super) struct Config {
     pub(super) dkim: Dkim,
     pub(super) dns: DnsSettings,
     pub(super) outbound: outbound::Settings,
+    /// Who reports on TLS; nobody where nothing is reported.
+    pub(super) reports: Option<ReportSettings>,
     pub(super) store: store::Settings,
     /// Every setting that it was made from.
     pub(super) settings: Vec<Setting>,

@@ -13,7 +13,7 @@ use super::units::{Rate, Size, Span};
 use super::value::{AnchorFile, RootsFile, choice};
 use crate::accounts::DomainPattern;
 use crate::inbound::{ConnectionLimits, Patience};
-use crate::mail::{Class, ClientName, Domain};
+use crate::mail::{Address, Class, ClientName, Domain};
 use crate::net::{Fingerprint, Identity};
 use crate::smtp::Limits;
 use crate::store::Settings;
@@ -154,6 +154,7 @@ section! {
     TlsSection {
         certificates: Vec<CertificateSection>;
         policies: Vec<TlsPolicySection>;
+        reports: TlsReportsSection;
         /// PEM files of roots beside the public ones.
         extra_ca: Vec<RootsFile> = Vec::new() => Live, example("[\"/etc/barid/our-ca.pem\"]");
     }
@@ -184,6 +185,21 @@ section! {
         /// For "fingerprint": the SHA-256 fingerprints of the hosts' certificates.
         certificates: Vec<Fingerprint> = Vec::new() => Live,
             example("[\"0d1f0b3bf1a5a5a0c0e9c7f34d7cd1a1f7f5ae1a3ed5cb7a9ff2cc7a1f6bb3e0\"]");
+    }
+}
+
+section! {
+    /// Reports to domains that ask for them (TLS-RPT), once a day, on how TLS towards their mail hosts went. By mail they
+    /// are sent only where a DKIM key signs for their author, by HTTPS always.
+    TlsReportsSection {
+        /// Whether sessions are counted and reported.
+        send: bool = true => Live;
+        /// The author of reports by mail; where it is not set, "tls-reports" at `hostname`. Nobody answers.
+        from: Option<Address> = None => Live, example("\"tls-reports@example.org\"");
+        /// Who reports; `hostname` where it is not set.
+        organization: Option<String> = None => Live, example("\"Example Org\"");
+        /// Whom to ask about a report; `from` where it is not set.
+        contact: Option<String> = None => Live, example("\"postmaster@example.org\"");
     }
 }
 

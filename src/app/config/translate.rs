@@ -13,8 +13,10 @@ use super::units::Rate;
 use super::{Config, Dkim, RelayListener, TlsFiles};
 use crate::accounts::{Allowance, Client, Clients};
 use crate::inbound::{ConnectionLimits, Patience};
+use crate::mail::Address;
 use crate::net::DnsSettings;
 use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes, TlsOrder, TlsOrders};
+use crate::reports::ReportSettings;
 use crate::smtp::{Limits, StartTls};
 use crate::store;
 use crate::transport::Mode;
@@ -60,6 +62,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             trust_anchor: file.dns.trust_anchor.as_ref().map(|file| file.0.clone()),
             ..DnsSettings::default()
         },
+        reports: reports(&file),
         outbound: outbound::Settings {
             hostname: file.hostname.clone(),
             port: delivery.port,
@@ -129,6 +132,18 @@ fn client(client: &ClientSection) -> Client {
         connections_max: client.connections,
         allowance: client.rate.map(|rate| Arc::new(Allowance::new(rate.0))),
     }
+}
+
+/// Nothing where it is not wanted; or where the host's name is so long that no address can be made of it.
+fn reports(file: &ConfigFile) -> Option<ReportSettings> {
+    let section = &file.tls.reports;
+    let usual = || Address::parse(&format!("tls-reports@{}", file.hostname)).ok();
+    let from = section.send.then(|| section.from.clone().or_else(usual))??;
+    Some(ReportSettings {
+        organization: section.organization.as_deref().unwrap_or(file.hostname.as_str()).into(),
+        contact: section.contact.clone().unwrap_or_else(|| from.to_string()).into(),
+        from,
+    })
 }
 
 fn tls_order(policy: &TlsPolicySection) -> TlsOrder {

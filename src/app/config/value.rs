@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::section::Contents;
 use super::units::{Rate, Size, Span};
 use crate::accounts::DomainPattern;
-use crate::mail::{Class, ClientName, Domain};
+use crate::mail::{Address, Class, ClientName, Domain};
 use crate::net::{Fingerprint, Roots, check_trust_anchor};
 
 /// Something that a setting may be.
@@ -78,6 +78,9 @@ texts! {
     };
     Domain, "a host name such as \"relay.example.org\"", |text| {
         Domain::parse(text).map_err(|error| format!("is no host name: {error}"))
+    };
+    Address, "an address such as \"reports@example.org\"", |text| {
+        Address::parse(text).map_err(|error| format!("is no address: {error}"))
     };
     DomainPattern, "\"example.net\", \"*.example.net\" (all below it) or \"*\" (all)", |text| {
         DomainPattern::parse(text).map_err(|error| format!("names no domains: {error}"))

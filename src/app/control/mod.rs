@@ -14,6 +14,7 @@ mod queue;
 mod record;
 mod server;
 mod stats;
+mod tlsrpt;
 mod trace;
 pub(super) mod wire;
 

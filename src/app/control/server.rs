@@ -25,10 +25,11 @@ use tokio::sync::{mpsc, watch};
 use super::pieces::pieces;
 use super::record::{Operator, RecordBook};
 use super::wire::Line;
-use super::{SOCKET, domains, export, import, queue, stats, trace};
+use super::{SOCKET, domains, export, import, queue, stats, tlsrpt, trace};
 use crate::app::reload::Reloader;
 use crate::authentication::Keeper;
 use crate::outbound::{Deps, Outbound};
+use crate::reports::TlsReports;
 
 /// Pieces of an answer that wait for a slow reader.
 const PIECES_MAX: usize = 4;
@@ -47,6 +48,8 @@ pub(in crate::app) struct Control {
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Whoever looks after the keys that sign.
     pub(in crate::app) keeper: Arc<Keeper>,
+    /// Whoever reports on TLS.
+    pub(in crate::app) reports: Arc<TlsReports>,
     /// Whoever reads the configuration again.
     pub(in crate::app) reloader: Arc<Reloader>,
     /// Whoever holds it takes an export in.
@@ -158,6 +161,8 @@ async fn dispatch(
         "domain/ls" => domains::list(control, parse(request)?, out).await,
         "domain/show" => domains::show(control, parse(request)?).await,
         "stats" => stats::stats(control, parse(request)?, out).await,
+        "tlsrpt/ls" => tlsrpt::list(control, out).await,
+        "tlsrpt/show" => tlsrpt::show(control, parse(request)?).await,
         "trace" => trace::trace(control, parse(request)?, out).await,
         _ => {
             let told = parse::<Value>(request)?;

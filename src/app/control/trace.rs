@@ -28,6 +28,10 @@ fn demanded(demand: &Result<Demand, DnsError>) -> Value {
             let records: Vec<String> = records.iter().map(ToString::to_string).collect();
             json!({ "by": "DANE", "base": base.as_str(), "records": records })
         }
+        Ok(demand @ Demand::Unusable { base, records }) => {
+            let records: Vec<String> = records.iter().map(ToString::to_string).collect();
+            json!({ "by": demand.as_str(), "base": base.as_str(), "unusable_records": records })
+        }
         Ok(Demand::Fingerprint(any)) => {
             let any: Vec<String> = any.iter().map(ToString::to_string).collect();
             json!({ "by": "fingerprint", "certificates": any })

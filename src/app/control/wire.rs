@@ -69,6 +69,15 @@ pub(in crate::app) struct TraceRequest {
     pub(in crate::app) from: Option<String>,
 }
 
+/// A report on TLS.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::app) struct TlsReportRequest {
+    pub(in crate::app) domain: String,
+    /// Its day; today otherwise.
+    pub(in crate::app) day: Option<String>,
+}
+
 /// How many the answers are about.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

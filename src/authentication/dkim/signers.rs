@@ -7,7 +7,7 @@ use super::author::author_domain;
 use super::fields::cover;
 use super::key::Key;
 use super::selector::Selector;
-use super::signature::Pending;
+use super::signature::{Pending, SigningError};
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 
@@ -80,5 +80,16 @@ impl Signers {
             is_coming |= self.coming.contains(&domain);
         }
         if is_coming { Choice::Later } else { Choice::Never }
+    }
+
+    /// A whole message of the relay's own, signed; nothing where no key is for it. It takes as long as the keys do.
+    pub fn sign_whole(&self, content: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>, SigningError> {
+        let Some(end) = memchr::memmem::find(content, b"\r\n\r\n") else { return Ok(None) };
+        let (header, body) = (&content[..end + 2], &content[end + 4..]);
+        let Choice::Signed(mut pending) = self.begin(header, &|_| true, now) else { return Ok(None) };
+        pending.body(body);
+        let (mut signed, _) = pending.sign()?;
+        signed.extend_from_slice(content);
+        Ok(Some(signed))
     }
 }

@@ -8,6 +8,8 @@
 mod denials;
 mod failures;
 mod hickory;
+#[cfg(test)]
+mod maps;
 mod meters;
 mod nsec;
 mod proofs;
@@ -19,6 +21,8 @@ mod tlsa;
 mod validating;
 
 pub use hickory::{HickoryResolver, Validation};
+#[cfg(test)]
+pub use maps::Maps;
 pub use resolver::{DnsError, Lookup, Mx, Resolver, Txt};
 pub use servers::{DnsSettings, check_trust_anchor};
 pub use tlsa::Tlsa;

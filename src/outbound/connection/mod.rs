@@ -5,7 +5,7 @@
 //! a word to this transaction (nobody's attempt).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -66,6 +66,8 @@ pub(super) struct Connection {
     output: Vec<u8>,
     host: Box<str>,
     address: SocketAddr,
+    /// Our own address, where it is known.
+    from: Option<IpAddr>,
     transactions: u32,
     /// Where these are told in the end.
     told: Histogram,

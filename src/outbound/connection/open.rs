@@ -1,6 +1,6 @@
 //! Opening a session: dialling, TLS, and what the host must prove before mail goes to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use super::{Connection, READ_OCTETS, REPLY_TIMEOUT, network_reply};
 use crate::mail::{Domain, EnhancedStatus, Reply, TlsWish};
-use crate::net::{Chain, ClientTls, DaneFault, Handshake, Host, PkixFault, TlsError, TlsFacts};
+use crate::net::{Chain, ClientTls, DaneFault, Dialled, Handshake, Host, PkixFault, TlsError, TlsFacts};
 use crate::outbound::{Deps, Tls, meters};
 use crate::smtp::{Client, ClientEvent};
-use crate::transport::{self, Demand, Proof, Stance, Unproven};
+use crate::transport::{self, Avoided, Demand, Ended, Proof, Session, Stance, Sts, Unproven};
 
 /// A whole TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ pub(in crate::outbound) struct Unreachable {
 pub(in crate::outbound) struct Terms<'a> {
     /// What hosts must prove.
     pub(in crate::outbound) stance: &'a Stance,
+    /// The policy that their domain publishes.
+    pub(in crate::outbound) sts: &'a Sts,
     /// Whose mail goes first: a certificate may be for that name in place of the host's (RFC 7672 3.2.2).
     pub(in crate::outbound) domain: Option<&'a Domain>,
     /// What its sender wants of TLS.
@@ -47,6 +49,11 @@ impl Terms<'_> {
         // no TLS at all is the operator's word, not the domain's
         let is_waived = self.wish == TlsWish::Waived && self.stance.tries_tls();
         if is_waived { WAIVED } else { self.stance }
+    }
+
+    /// Whose session it is, where it is counted.
+    fn counted(&self) -> Option<&Domain> {
+        self.domain.filter(|_| self.wish != TlsWish::Waived)
     }
 }
 
@@ -81,6 +88,17 @@ struct Goal<'a> {
     address: SocketAddr,
     demand: &'a Demand,
     terms: Terms<'a>,
+}
+
+impl Goal<'_> {
+    /// Counts how the session went, for whoever wants to hear of it. Where the sender waived the domain's policy it is
+    /// none of these, and so reports of them are not told of (RFC 8460 3).
+    fn count(&self, deps: &Deps, from: Option<IpAddr>, ended: Ended<'_>) {
+        let Some(domain) = self.terms.counted() else { return };
+        let (host, address, sts) = (self.host, self.address.ip(), self.terms.sts);
+        let session = Session { domain, sts, host, address, from };
+        deps.transport.tally().note(deps.clock.shown(), session, self.demand, ended);
+    }
 }
 
 impl Connection {
@@ -135,8 +153,13 @@ impl Connection {
         terms: Terms<'_>,
     ) -> Result<Self, NotOpened> {
         let looked_up = transport::demand(&*deps.resolver, terms.stance(), host, address.port()).await;
-        let demand = &looked_up
-            .map_err(|error| network_reply(3, format!("looking up the TLSA records of {host}: {error}")))?;
+        let demand = &looked_up.map_err(|error| {
+            if let Some(domain) = terms.counted() {
+                let (tally, now) = (deps.transport.tally(), deps.clock.shown());
+                tally.avoid(now, domain, terms.sts, host, Avoided::Tlsa(&error));
+            }
+            network_reply(3, format!("looking up the TLSA records of {host}: {error}"))
+        })?;
         let goal = Goal { host, address, demand, terms };
         let tls = deps.tls.now();
         let is_known_broken =
@@ -160,8 +183,9 @@ impl Connection {
     /// A connection to an address, before anything is said.
     async fn dial(deps: &Deps, goal: Goal<'_>, tries_tls: bool) -> Result<Self, Reply> {
         let (settings, address) = (deps.settings.now(), goal.address);
-        let stream = match timeout(settings.connect_timeout, deps.dial.dial(address)).await {
-            Ok(Ok(stream)) => stream,
+        let Dialled { stream, from } = match timeout(settings.connect_timeout, deps.dial.dial(address)).await
+        {
+            Ok(Ok(dialled)) => dialled,
             failed => {
                 deps.hosts.note_dead(deps.clock.now(), address);
                 let why = failed.map_or("timed out".into(), |result| {
@@ -177,6 +201,7 @@ impl Connection {
             output: Vec::new(),
             host: goal.host.into(),
             address,
+            from,
             transactions: 0,
             told: deps.meters.connection_messages.clone(),
             tls: None,
@@ -192,8 +217,14 @@ impl Connection {
         loop {
             match (connection.next_event(REPLY_TIMEOUT).await, tls) {
                 (Ok(ClientEvent::StartTls), Some(tls)) => connection.start_tls(deps, goal, tls).await?,
-                (Ok(ClientEvent::Ready), _) => {
+                (Ok(ClientEvent::Ready), tls) => {
                     deps.hosts.note_alive(goal.address);
+                    if tls.is_some() && connection.tls.is_none() {
+                        goal.count(deps, connection.from, Ended::NoStartTls);
+                    }
+                    if let Some(facts) = &connection.tls {
+                        goal.count(deps, connection.from, Ended::Secured(facts.pkix));
+                    }
                     return connection.ready(goal).await;
                 }
                 (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
@@ -202,8 +233,7 @@ impl Connection {
                 }
                 // in TLS 1.3 a server may refuse when our side has done its part
                 (Err(error), _) if connection.tls.is_some() => {
-                    meters::handshake("failed");
-                    return Err(NotOpened::BrokenTls(network_reply(7, format!("TLS: {error}"))));
+                    return Err(connection.broken(deps, goal, &error.to_string()));
                 }
                 (Err(error), _) => {
                     deps.hosts.note_dead(deps.clock.now(), goal.address);
@@ -228,12 +258,8 @@ impl Connection {
 
     /// Goes on over TLS. What came behind the leave to do so was said by nobody we can know (RFC 3207 6).
     async fn start_tls(&mut self, deps: &Deps, goal: Goal<'_>, tls: &Tls) -> Result<(), NotOpened> {
-        let failed = |why: String| {
-            meters::handshake("failed");
-            NotOpened::BrokenTls(network_reply(7, format!("TLS: {why}")))
-        };
         if !self.input.is_empty() {
-            return Err(failed("the server said more than it was asked".into()));
+            return Err(self.broken(deps, goal, "the server said more than it was asked"));
         }
         let stream = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let name = goal.demand.server_name(goal.host);
@@ -242,14 +268,19 @@ impl Connection {
                 Ok(Ok(shaken)) => shaken,
                 Ok(Err(TlsError::Untrusted(fault))) => {
                     meters::handshake("failed");
-                    return Err(refused(goal, &goal.demand.untrusted(fault)).into());
+                    let fault = goal.demand.untrusted(fault);
+                    goal.count(deps, self.from, Ended::Unproven(&fault));
+                    return Err(refused(goal, &fault).into());
                 }
-                Ok(Err(error)) => return Err(failed(error.to_string())),
-                Err(_) => return Err(failed("the handshake timed out".into())),
+                Ok(Err(error)) => return Err(self.broken(deps, goal, &error.to_string())),
+                Err(_) => return Err(self.broken(deps, goal, "the handshake timed out")),
             };
         meters::handshake(facts.version.as_str());
-        (self.proof, self.bound_to) =
-            judge(deps, goal, (&facts, &chain)).await.map_err(|fault| misnamed(goal, &fault))?;
+        let judged = judge(deps, goal, (&facts, &chain)).await;
+        (self.proof, self.bound_to) = judged.map_err(|fault| {
+            goal.count(deps, self.from, Ended::Unproven(&fault));
+            misnamed(goal, &fault)
+        })?;
         tracing::debug!(
             event = "tls",
             host = &*self.host,
@@ -262,6 +293,13 @@ impl Connection {
         (self.stream, self.tls) = (stream, Some(facts));
         self.client.tls_started();
         Ok(())
+    }
+
+    /// TLS does not work here.
+    fn broken(&self, deps: &Deps, goal: Goal<'_>, why: &str) -> NotOpened {
+        meters::handshake("failed");
+        goal.count(deps, self.from, Ended::Broken(why));
+        NotOpened::BrokenTls(network_reply(7, format!("TLS: {why}")))
     }
 }
 

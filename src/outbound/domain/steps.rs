@@ -17,6 +17,7 @@ use crate::outbound::sluice::Sluice;
 use crate::outbound::{Deps, doubt};
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
+use crate::transport::{Avoided, Sts};
 use crate::work::Permit;
 
 /// Copies that a domain's own limit lets go at once.
@@ -129,6 +130,10 @@ pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (Rout
     match doubt::resolve(deps, domain).await {
         Ok(route) => Ok(route),
         Err(error) => {
+            if let (RouteError::NoneListed, Some(known)) = (&error, deps.transport.policies().good(domain)) {
+                let (tally, sts) = (deps.transport.tally(), Sts::Known(known));
+                tally.avoid(deps.clock.shown(), domain, &sts, "", Avoided::NoneListed);
+            }
             let known = rest::recall(deps, &Destination::domain(domain)).await;
             Err((error, known.map_or(0, |rest| rest.failures)))
         }

@@ -17,7 +17,7 @@ use super::names::host_number;
 use super::trace::Trace;
 use crate::clock::Clock;
 use crate::mail::{Address, EnhancedStatus, Reply, ReversePath};
-use crate::net::{Dial, Dialling, Stream};
+use crate::net::{Dial, Dialled, Dialling, Stream};
 use crate::smtp::{Next, Server, ServerSettings};
 
 const PIPE_OCTETS: usize = 64 << 10;
@@ -282,7 +282,7 @@ impl Network {
 
 impl Dial for Network {
     fn dial(&self, to: SocketAddr) -> Dialling<'_> {
-        Box::pin(self.connect(to))
+        Box::pin(async move { Ok(Dialled { stream: self.connect(to).await?, from: None }) })
     }
 }
 

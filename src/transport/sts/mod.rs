@@ -82,6 +82,11 @@ impl Sts {
         !self.is_enforced() || self.policy().is_some_and(|policy| policy.lists(host))
     }
 
+    #[cfg(test)]
+    pub(super) fn known(id: &str, read: Timestamp, policy: Policy) -> Self {
+        Sts::Known(Arc::new(Kept { id: id.into(), read, policy }))
+    }
+
     /// The policy, where there is one.
     pub fn policy(&self) -> Option<&Policy> {
         match self {

@@ -193,7 +193,7 @@ mod tests {
     use super::super::policy::Mode;
     use super::*;
     use crate::clock::ManualClock;
-    use crate::net::{DnsError, Lookup, Mx, Txt};
+    use crate::net::{DnsError, HttpsError, Lookup, Mx, Txt};
     use std::future::{Future, ready};
     use std::net::IpAddr;
     use std::pin::Pin;
@@ -301,8 +301,8 @@ mod tests {
         assert_eq!(bench.mode(&policies).await, Some(Mode::Enforce));
         assert_eq!(bench.fetches(), 1, "one version is read once");
         let failures = [
-            (Err(DnsError::NoRecords), Err(FetchError::TimedOut)),
-            (Err(DnsError::TimedOut), Err(FetchError::TimedOut)),
+            (Err(DnsError::NoRecords), Err(FetchError::Https(HttpsError::TimedOut))),
+            (Err(DnsError::TimedOut), Err(FetchError::Https(HttpsError::TimedOut))),
             (Ok("v=STSv1; id="), Ok(ENFORCE)),
             (Ok("v=STSv1; id=2"), Err(FetchError::Status(404))),
             (Ok("v=STSv1; id=3"), Ok("no policy")),

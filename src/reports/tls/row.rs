@@ -1,0 +1,142 @@
+//! What is kept of a domain's day until it was reported: a row `rt<day><domain>`.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::mail::Domain;
+use crate::store::{Key, Reader, StoreError};
+use crate::transport::{Day, DomainCounts};
+
+const PREFIX: &[u8] = b"rt";
+const PREFIX_END: &[u8] = b"ru";
+const VERSION: u8 = 1;
+/// Reports go out within so long after midnight, each at a time of its own (RFC 8460 4.1).
+const SPREAD: Duration = Duration::from_secs(4 * 3600);
+/// And are tried for so long (RFC 8460 5.5).
+const TRIED_FOR: Duration = Duration::from_secs(86_400);
+/// The first wait after a failure; each is twice as long as the one before.
+const FIRST_WAIT: Duration = Duration::from_secs(300);
+const WAIT_MAX: Duration = Duration::from_secs(4 * 3600);
+
+/// A domain's day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Row {
+    /// When the report is due first, in milliseconds since 1970.
+    due: u64,
+    /// When it is tried next.
+    next: u64,
+    tries: u32,
+    /// Addresses that have it.
+    pub(super) told: Vec<String>,
+    /// What it says.
+    pub(super) counts: DomainCounts,
+}
+
+impl Row {
+    /// An empty one, due some time after the day.
+    pub(super) fn of(day: Day) -> Self {
+        let spread = u64::try_from(SPREAD.as_millis()).unwrap_or(u64::MAX);
+        let due = day.end().as_millis() + fastrand::u64(..spread);
+        Row { due, next: due, tries: 0, told: Vec::new(), counts: DomainCounts::default() }
+    }
+
+    /// When it is tried next.
+    pub(super) fn next(&self) -> Timestamp {
+        Timestamp::from_millis(self.next)
+    }
+
+    /// Whether it is too late for it.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        // what was due while the relay was down is tried once at least
+        self.tries > 0 && now.since(Timestamp::from_millis(self.due)) > TRIED_FOR
+    }
+
+    /// It failed, and is tried again later.
+    pub(super) fn put_off(&mut self, now: Timestamp) {
+        let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(10)).min(WAIT_MAX);
+        self.tries += 1;
+        self.next = now.after(wait).as_millis();
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // what is made of numbers and texts alone can be written
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self, StoreError> {
+        let read = value.strip_prefix(&[VERSION]).and_then(|rest| postcard::from_bytes(rest).ok());
+        read.ok_or_else(|| StoreError::Damaged("a tally of sessions cannot be read".into()))
+    }
+}
+
+pub(super) fn key(day: Day, domain: &Domain) -> Key {
+    [PREFIX, &day.number().to_be_bytes(), domain.as_str().as_bytes()].concat().into()
+}
+
+fn of_key(key: &[u8]) -> Option<(Day, Domain)> {
+    let (day, domain) = key.strip_prefix(PREFIX)?.split_at_checked(4)?;
+    let day = Day::from_number(u32::from_be_bytes(day.try_into().ok()?));
+    Some((day, Domain::parse(std::str::from_utf8(domain).ok()?).ok()?))
+}
+
+/// The row of a domain's day, where there is one. One that cannot be read is none: nothing can be told of it.
+pub(super) fn find(reader: &Reader, day: Day, domain: &Domain) -> Result<Option<Row>, StoreError> {
+    let row = reader.get(&key(day, domain))?;
+    Ok(row.and_then(|row| Row::decode(&row.value).ok()))
+}
+
+/// One of all rows.
+pub(super) type Found = ((Day, Domain), Result<Row, StoreError>);
+
+/// Up to `limit` rows behind a key, in order of days; and the key that they end at, unless there are none.
+pub(super) fn page(
+    reader: &Reader,
+    behind: Option<&[u8]>,
+    limit: usize,
+) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+    let from = behind.map_or(Bound::Included(PREFIX), Bound::Excluded);
+    let rows = reader.scan(from, PREFIX_END, limit)?;
+    let last = rows.last().map(|(key, _)| key.clone());
+    let found = rows.iter().filter_map(|(key, row)| Some((of_key(key)?, Row::decode(&row.value))));
+    Ok((found.collect(), last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_due_in_the_hours_after_midnight_and_tried_for_a_day() {
+        let day = Day::from_number(20_000);
+        for _ in 0..100 {
+            let row = Row::of(day);
+            assert!(row.next() >= day.end() && row.next() < day.end().after(SPREAD));
+        }
+        let (mut row, mut tries) = (Row::of(day), 0);
+        let first = row.next();
+        while !row.is_over(row.next()) {
+            let now = row.next();
+            row.put_off(now);
+            assert!(row.next() >= now.after(FIRST_WAIT));
+            tries += 1;
+        }
+        assert!((8..20).contains(&tries), "{tries}");
+        assert!(row.next().since(first) >= TRIED_FOR);
+        assert!(!Row::of(day).is_over(first.after(TRIED_FOR * 3)), "it was never tried");
+    }
+
+    #[test]
+    fn rows_and_keys_come_back_as_they_were() {
+        let (day, domain) = (Day::from_number(20_000), Domain::parse("example.org").expect("a name"));
+        let mut row = Row::of(day);
+        row.told.push("mailto:a@b.example".into());
+        assert_eq!(Row::decode(&row.encode()).expect("is whole"), row);
+        assert_eq!(of_key(&key(day, &domain)), Some((day, domain)));
+        for damaged in [&[][..], &[VERSION], &[VERSION + 1, 0, 0, 0, 0, 0]] {
+            assert!(Row::decode(damaged).is_err());
+        }
+    }
+}
