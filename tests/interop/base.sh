@@ -42,6 +42,16 @@ wait_for() {
   done
 }
 
+# holds_for MS WHAT COMMAND...: polls COMMAND so long; fails the case when it does.
+holds_for() {
+  local what=$2 deadline=$(($(now_ms) + $1))
+  shift 2
+  while (($(now_ms) < deadline)); do
+    "$@" || fail "$what did not last"
+    sleep 0.05
+  done
+}
+
 is_listening() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
 
 # free_port VARIABLE: a port below those that the kernel gives to clients, with
@@ -63,15 +73,28 @@ start() {
   STARTED+=("$PID")
 }
 
-# stop PID: ends it and gives its exit status.
-stop() {
+# forget PID: it is gone, or will be.
+forget() {
   local pid rest=()
   for pid in "${STARTED[@]}"; do
     [[ $pid == "$1" ]] || rest+=("$pid")
   done
   STARTED=(${rest[@]+"${rest[@]}"})
+}
+
+# stop PID: ends it and gives its exit status.
+stop() {
+  forget "$1"
   kill "$1" 2>/dev/null || true
   wait "$1"
+}
+
+# finish PID: waits for its end and gives its exit status.
+finish() {
+  local status=0
+  wait "$1" || status=$?
+  forget "$1"
+  return "$status"
 }
 
 case_end() {

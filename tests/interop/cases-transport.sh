@@ -123,9 +123,17 @@ world_moves_on() {
   wait_for "a policy server to be gone" policy_server_is_gone
 }
 
+# For both resolvers: each may still know what it has been told.
 dns_has_moved_on() {
-  [[ $(ask_world TXT _mta-sts.sts-then-none) == *id=2* && -z $(ask_world TXT _mta-sts.sts-then-no-txt) ]]
+  local at
+  for at in 127.0.0.53 127.0.0.54; do
+    [[ $(ask_world TXT _mta-sts.sts-then-none "$at") == *id=2* ]] || return 1
+    [[ $(ask_world TXT _mta-sts.sts-from-nothing "$at") == *id=1* ]] || return 1
+    [[ -z $(ask_world TXT _mta-sts.sts-then-no-txt "$at") ]] || return 1
+  done
 }
 
 policy_server_is_gone() { ! is_listening_there "$(ask_world A mta-sts.sts-then-gone):443"; }
-ask_world() { on_world dig +short @127.0.0.53 "$1" "$2.unsigned.test"; }
+
+# ask_world TYPE LABELS [RESOLVER]
+ask_world() { on_world dig +short "@${3-127.0.0.53}" "$1" "$2.unsigned.test"; }

@@ -9,8 +9,9 @@ import json
 import pathlib
 import sys
 
+import reports
 import servers
-from certificates import Vault
+from certificates import Vault, new_key, key_pem, public_text
 from situations import SITUATIONS, Certificate
 from zones import Dns, ZONES
 
@@ -52,6 +53,7 @@ class World:
             self.add_mail_hosts(situation)
             self.add_mx(situation)
             self.add_policy(situation)
+        self.add_reports()
         self.write_zones()
         self.write_dns()
         self.write_servers()
@@ -134,6 +136,19 @@ class World:
                 owner = f"policy.{domain}"
             for text in policy.txt:
                 self.dns.add(owner, "TXT", f'"{text}"', ttl=POLICY_TTL_SECONDS)
+
+    def add_reports(self):
+        """Which domains want reports, who takes them by HTTPS, and the key of the relay that sends them by mail."""
+        for record in reports.records():
+            self.dns.add(*record)
+        address, key = self.new_address(), new_key("rsa")
+        self.dns.add(reports.COLLECTOR, "A", address)
+        self.show(Certificate(issuer="trusted"), reports.COLLECTOR)
+        self.put("collector.address", address)
+        self.put("dkim.pem", key_pem(key).decode())
+        owner, text = f"{reports.SELECTOR}._domainkey.{reports.SUBMITTER}", f"v=DKIM1; k=rsa; p={public_text(key)}"
+        self.dns.add(owner, "TXT", f'"{text[:250]}" "{text[250:]}"')
+        self.put("dkim.record", f"{owner} {text}\n")
 
     def write_zones(self):
         """All of them, and the one that changes once more."""

@@ -1,5 +1,6 @@
 """Certificates of the situations, and what TLSA records say of them."""
 
+import base64
 import datetime
 import functools
 import hashlib
@@ -21,6 +22,12 @@ def new_key(kind="p256"):
 
 def key_pem(key):
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def public_text(key):
+    """The public half, as DKIM records have it."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(key.public_key().public_bytes(DER, form)).decode()
 
 
 def subject(name):

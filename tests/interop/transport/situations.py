@@ -357,6 +357,7 @@ NOT_ENFORCED = [
     sts("sts-testing", "unproven", ITSELF, mode="testing"),
     sts("sts-testing-other-mx", "unproven", ITSELF, mode="testing", mx=("mx.elsewhere.test",)),
     sts("sts-testing-no-tls", "clear", tls="absent", mode="testing"),
+    sts("sts-testing-expired", "unproven", replace(TRUSTED, expired=True), mode="testing"),
     sts("sts-none", "unproven", ITSELF, mode="none"),
     sts("sts-missing", "unproven", ITSELF, served="missing"),
     sts("sts-gone", "unproven", ITSELF, served="gone"),
@@ -396,6 +397,8 @@ KEPT = [
     sts_later("sts-then-none", "mta-sts", "unproven", MISNAMED, txt=NEW_ID, mode="none"),
     sts_later("sts-then-other-mx", "mta-sts", "deferred", TRUSTED, txt=NEW_ID, mx=("mx.elsewhere.test",)),
     sts_later("sts-from-none", "unproven", "deferred", MISNAMED, txt=NEW_ID, mode="enforce"),
+    sts("sts-from-nothing", "unproven", MISNAMED, txt=("something=else",),
+        later={"policy": Policy(), "expected": "deferred"}),
 ]
 
 BOTH = [
