@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::certificates::CertificateKeeper;
 use super::gauges::{LastRoom, Room};
 use super::validation;
 use crate::outbound::{Deps, Outbound};
@@ -97,6 +98,7 @@ pub(super) struct Health {
     pub(super) outbound: Addr<Outbound>,
     pub(super) deps: Arc<Deps>,
     pub(super) validation: validation::Watch,
+    pub(super) certificates: Arc<CertificateKeeper>,
     pub(super) room: LastRoom,
     /// Octets that the log needs to go on.
     pub(super) log_needs: u64,
@@ -115,6 +117,7 @@ impl Health {
             self.disk(),
             self.resolver(),
             self.validation(),
+            self.certificates(),
             self.clock(),
             self.breakers(),
             self.draining(Level::Warning),
@@ -158,6 +161,11 @@ impl Health {
     fn validation(&self) -> Option<Finding> {
         let why = self.validation.ailment()?;
         Some(Finding { check: "dnssec", level: Level::Warning, why })
+    }
+
+    fn certificates(&self) -> Option<Finding> {
+        let why = self.certificates.ailments().join("; ");
+        (!why.is_empty()).then_some(Finding { check: "certificates", level: Level::Warning, why })
     }
 
     fn clock(&self) -> Option<Finding> {

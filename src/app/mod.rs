@@ -4,6 +4,7 @@
 //! room besides the actors' shells that knows actix. Nothing imports it.
 
 mod admin;
+mod certificates;
 mod cli;
 mod config;
 mod control;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::certificates::{self, Shown};
 use super::config::{Config, RelayListener};
 use crate::authentication::KeeperSettings;
 use crate::clock::Clock;
 use crate::gate::GateSettings;
 use crate::inbound::{Door, Rules};
-use crate::net::{ClientCertificates, ClientTls, Identity, Roots, ServerTls, TlsPolicy};
+use crate::net::{ClientCertificates, ClientTls, Roots, ServerTls, TlsPolicy};
 use crate::outbound::Tls;
 use crate::smtp::ServerSettings;
 
@@ -39,12 +40,18 @@ pub(super) fn keeper_settings(config: &Config) -> KeeperSettings {
     }
 }
 
-/// What sessions go by.
-pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<Rules> {
+/// What sessions go by, and the certificates that are shown in them.
+pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<(Rules, Vec<Shown>)> {
+    let (identities, shown) = certificates::all(config)?;
+    let asked = if config.clients.any_by_certificate() {
+        ClientCertificates::Asked
+    } else {
+        ClientCertificates::NotAsked
+    };
     let mut rules = Rules::new(config.clients.clone());
-    rules.tls = Some(server_tls(config, clock)?);
+    rules.tls = Some(ServerTls::new(identities, asked, clock.clone())?);
     (rules.patience, rules.limits) = (config.patience, config.connections);
-    Ok(rules)
+    Ok((rules, shown))
 }
 
 /// What is said and believed at a listener.
@@ -63,21 +70,4 @@ pub(super) fn client_tls(config: &Config, clock: &Clock) -> anyhow::Result<Tls> 
     let roots = Roots::with_files(&config.tls.extra_ca).context("reading tls.extra_ca")?;
     let by = |policy| ClientTls::new(policy, &roots, clock.clone());
     Ok(Tls { any: by(TlsPolicy::Opportunistic)?, verified: by(TlsPolicy::Verified)? })
-}
-
-/// With the configured certificates, or else with one that is made once and kept with the mail.
-fn server_tls(config: &Config, clock: &Clock) -> anyhow::Result<ServerTls> {
-    let files = &config.tls.certificates;
-    let read = files.iter().map(|(chain, key)| Identity::from_files(chain, key));
-    let mut identities: Vec<Identity> = read.collect::<Result<_, _>>().context("reading tls.certificates")?;
-    if identities.is_empty() {
-        let own = Identity::self_signed(config.hostname.as_str(), &config.data_dir.join("tls"));
-        identities.push(own.context("making a certificate; or name one under [tls]")?);
-    }
-    let asked = if config.clients.any_by_certificate() {
-        ClientCertificates::Asked
-    } else {
-        ClientCertificates::NotAsked
-    };
-    Ok(ServerTls::new(identities, asked, clock.clone())?)
 }

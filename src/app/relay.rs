@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::admin;
+use super::certificates::{CertificateKeeper, KeeperParts};
 use super::config::Config;
 use super::control::{self, Control, RecordBook};
 use super::gauges::{self, LastRoom};
@@ -100,7 +101,8 @@ impl Relay {
         tokio::spawn(keeper.clone().run(stopping.clone()));
         let gate = Gate::new(store.clone(), ids, clock.clone(), gate_settings(&config))
             .with_signing(Signing::new(keeper.clone(), cpu));
-        let inbound = Inbound::new(gate.clone(), rules(&config, &clock)?, clock.clone(), work.clone());
+        let (rules, shown) = rules(&config, &clock)?;
+        let inbound = Inbound::new(gate.clone(), rules, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
         let (listeners, doors) = listen(&config, &inbound)?;
         let relay_addresses: Vec<SocketAddr> =
@@ -109,6 +111,8 @@ impl Relay {
         let (deps, https, web) = ground.clone().sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
         tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
+        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), shown };
+        let certificates = Arc::new(CertificateKeeper::new(&config, parts));
         let reports = Arc::new(ground.reporting(&config, &deps, web));
         let reporting = tokio::spawn(reports.clone().run(stopping.clone()));
         let outbound = Outbound::start(deps.clone(), inbox);
@@ -118,6 +122,7 @@ impl Relay {
             outbound: outbound.clone(),
             deps: deps.clone(),
             validation: validation.clone(),
+            certificates: certificates.clone(),
             room: LastRoom::default(),
             log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
             listeners: listeners.into_iter().map(run).collect(),
@@ -133,6 +138,7 @@ impl Relay {
             clock: clock.clone(),
             gate,
             keeper: keeper.clone(),
+            certificates: certificates.clone(),
             reports: reports.clone(),
             inbound,
             doors,
@@ -143,11 +149,13 @@ impl Relay {
             manager,
         };
         let reloader = Arc::new(Reloader::new(config, reins));
+        tokio::spawn(certificates.clone().run(reloader.clone(), stopping.clone()));
         let control = Control {
             deps,
             manager: outbound.clone(),
             metrics: metrics.clone(),
             keeper,
+            certificates,
             reports,
             reloader: reloader.clone(),
             import_turn: Arc::default(),

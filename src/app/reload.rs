@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::certificates::{CertificateKeeper, Shown};
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::serve::keep_to;
@@ -124,6 +125,7 @@ pub(super) struct Reins {
     pub(super) clock: Clock,
     pub(super) gate: Gate,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) certificates: Arc<CertificateKeeper>,
     pub(super) reports: Arc<TlsReports>,
     pub(super) inbound: Arc<Inbound>,
     /// One for each listener, in their order.
@@ -141,6 +143,7 @@ pub(super) struct Reins {
 struct Prepared {
     config: Config,
     rules: Rules,
+    shown: Vec<Shown>,
     tls: Tls,
     resolver: HickoryResolver,
 }
@@ -154,6 +157,24 @@ pub(super) struct Reloader {
 impl Reloader {
     pub(super) fn new(running: Config, reins: Reins) -> Self {
         Reloader { running: Mutex::new(Arc::new(running)), reins }
+    }
+
+    /// Shows the certificates that there are now. Where they do not serve, the former are shown on.
+    pub(super) async fn show_certificates(&self) {
+        let running = self.running.lock().await;
+        let (config, clock) = (running.clone(), self.reins.clock.clone());
+        match tokio::task::spawn_blocking(move || rules(&config, &clock)).await {
+            Ok(Ok((rules, shown))) => {
+                self.reins.inbound.rules.replace(rules);
+                self.reins.certificates.show(shown);
+                tracing::info!(event = "certificates_shown");
+            }
+            Ok(Err(error)) => {
+                tracing::error!(event = "certificates_not_shown", error = format!("{error:#}"));
+            }
+            // a panic is told elsewhere
+            Err(_) => {}
+        }
     }
 
     /// Reads the files again, and changes what may change.
@@ -218,16 +239,17 @@ fn prepare(running: &Config, clock: &Clock) -> Result<(Difference, Prepared), Co
         Ok((rules(&config, clock)?, client_tls(&config, clock)?, resolver))
     };
     // the files were right when they were read: they have changed since, or the machine is short of something
-    let (rules, tls, resolver) = built().map_err(|error| failure(running, &format!("{error:#}")))?;
-    Ok((difference, Prepared { config, rules, tls, resolver }))
+    let ((rules, shown), tls, resolver) = built().map_err(|error| failure(running, &format!("{error:#}")))?;
+    Ok((difference, Prepared { config, rules, shown, tls, resolver }))
 }
 
 impl Reins {
     /// Puts the new values in place of the old; gives what holds then.
     fn turn(&self, prepared: Prepared) -> Config {
-        let Prepared { config, rules, tls, resolver } = prepared;
+        let Prepared { config, rules, shown, tls, resolver } = prepared;
         self.gate.change(gate_settings(&config));
         self.keeper.change(keeper_settings(&config));
+        self.certificates.change(&config, shown);
         self.reports.change(config.reports.clone());
         self.resolver.become_like(&resolver);
         self.https.replace(tls.verified.clone());

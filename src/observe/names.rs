@@ -22,6 +22,8 @@ const DIRECTION: Label = closed("direction", &["in", "out"]);
 const TLS_RESULT: Label = closed("result", &["TLSv1.2", "TLSv1.3", "failed"]);
 const PROOF: Label = closed("proof", &["clear", "unproven", "pkix", "mta-sts", "fingerprint", "dane"]);
 const DEMAND: Label = closed("demand", &["encrypted", "MTA-STS", "verify", "fingerprint", "DANE"]);
+const NAME: Label = configured("name", "names of the relay's certificates");
+const ORDER: Label = closed("result", &["issued", "failed"]);
 const REPORT: Label = closed("result", &["mailed", "posted", "failed"]);
 const REFUSAL: Label = closed(
     "reason",
@@ -168,6 +170,10 @@ metrics! {
             "Connections opened for mail that goes out, by what the host has shown of who it is.",
         Counter HOSTS_UNPROVEN = "barid_hosts_unproven_total" [DEMAND] Count:
             "Connections that no mail went over because the host did not prove what it must, by what demanded it.",
+        Gauge CERTIFICATE_EXPIRY = "barid_certificate_expiry_timestamp_seconds" [NAME] Seconds:
+            "When a certificate that clients are shown ends, since 1970; by the first name that it is for. Those that nobody vouches for are not told.",
+        Counter CERTIFICATES_ORDERED = "barid_certificates_ordered_total" [ORDER] Count:
+            "Certificates ordered by ACME, by whether they were issued.",
         Counter TLS_REPORTS = "barid_tls_reports_total" [REPORT] Count:
             "Reports on TLS to domains that ask for them, by what became of each at one address: mailed, posted by HTTPS, or failed for now.",
         Counter DNS_LOOK_UPS = "barid_dns_look_ups_total" [ANSWER] Count:

@@ -89,6 +89,9 @@ sender_domains = [\"sender.test\", \"interop.test\"]
 check_interval = \"1s\"
 [dns]
 servers = [\"127.0.0.1:$dns_port\"]
+[[tls.certificates]]
+chain = \"$CASE_DIR/peer.pem\"
+key = \"$CASE_DIR/peer.key\"
 [[tls.policies]]
 domains = [\"strict.interop.test\"]
 mode = \"require\"

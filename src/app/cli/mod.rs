@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cert;
 mod dkim;
 mod domain;
 mod pages;
@@ -56,6 +57,13 @@ enum Command {
     Domain {
         #[command(subcommand)]
         command: domain::DomainCommand,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shows the relay's certificates, and replaces those that come by ACME.
+    Cert {
+        #[command(subcommand)]
+        command: cert::CertificateCommand,
         #[command(flatten)]
         remote: Remote,
     },
@@ -217,6 +225,7 @@ pub fn run() -> ExitCode {
         }
         Command::Queue { command, remote } => queue::run(command, &remote),
         Command::Domain { command, remote } => domain::run(command, &remote),
+        Command::Cert { command, remote } => cert::run(command, &remote),
         Command::Dkim { command, remote } => dkim::run(command, &remote),
         Command::Tlsrpt { command, remote } => tlsrpt::run(command, &remote),
         Command::Trace { options, remote } => domain::trace(options, &remote),

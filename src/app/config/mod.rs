@@ -33,6 +33,7 @@ pub(super) use fault::{ConfigFaults, Fault};
 pub(super) use reader::{Change, Setting};
 pub(super) use show::{json as setting_json, told as setting_told};
 
+use super::certificates::AcmeSettings;
 use crate::accounts::Clients;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::Domain;
@@ -63,6 +64,7 @@ pub(super) struct Config {
     pub(super) connections: ConnectionLimits,
     pub(super) patience: Patience,
     pub(super) tls: TlsFiles,
+    pub(super) acme: AcmeSettings,
     pub(super) dkim: Dkim,
     pub(super) dns: DnsSettings,
     pub(super) outbound: outbound::Settings,
@@ -90,6 +92,8 @@ pub(super) struct RelayListener {
 pub(super) struct TlsFiles {
     /// Chain and key of each certificate; one is made where there is none.
     pub(super) certificates: Vec<(PathBuf, PathBuf)>,
+    /// How often it is looked whether they have changed.
+    pub(super) watch_interval: Duration,
     /// Roots beside the public ones.
     pub(super) extra_ca: Vec<PathBuf>,
 }

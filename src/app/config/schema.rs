@@ -1,6 +1,6 @@
 //! The settings, as they are written.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ use crate::store::Settings;
 
 /// More of anything under way at once is a slip of the pen.
 const COUNT_MAX: usize = 1_000_000;
+
+/// Port 80 of every address.
+const ANY_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80);
 
 section! {
     ConfigFile {
@@ -42,6 +45,7 @@ section! {
         ));
         limits: LimitsSection;
         tls: TlsSection;
+        acme: AcmeSection;
         dkim: DkimSection;
         dns: DnsSection;
         delivery: DeliverySection;
@@ -155,8 +159,31 @@ section! {
         certificates: Vec<CertificateSection>;
         policies: Vec<TlsPolicySection>;
         reports: TlsReportsSection;
+        /// How often it is looked whether the files of certificates have changed; those that have are shown.
+        watch_interval: Span = Span(Duration::from_secs(60)) => Live;
         /// PEM files of roots beside the public ones.
         extra_ca: Vec<RootsFile> = Vec::new() => Live, example("[\"/etc/barid/our-ca.pem\"]");
+    }
+}
+
+section! {
+    /// Certificates by ACME (RFC 8555): ordered at the first start, replaced when a third of their life is left, kept in
+    /// data_dir/acme. The authority finds the names to be yours by HTTP-01: it looks at http://NAME/, port 80.
+    AcmeSection {
+        /// The names that get certificates, one each. To name any is to agree to the authority's terms of service. Until
+        /// the authority has signed, clients are shown a certificate that nobody vouches for.
+        domains: Vec<Domain> = Vec::new() => Live, example("[\"mx.example.org\"]"), rule(such(
+            "be names of hosts", |names| names.iter().all(|name| name.as_literal().is_none()),
+        ));
+        /// Where the authority tells of itself.
+        directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned() => Live,
+            rule(such("begin with https://", |directory| directory.starts_with("https://")));
+        /// Whom the authority may write to about your certificates.
+        email: Option<Address> = None => Live, example("\"postmaster@example.org\"");
+        /// Where the authority's questions are answered, and nothing else. "[::]:80" is for IPv4 and IPv6.
+        listen: SocketAddr = ANY_HTTP => Live;
+        /// Whether a new certificate is for the key of the former, so that TLSA records of it hold.
+        keep_key: bool = true => Live;
     }
 }
 

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::schema::{
-    CertificateSection, ClientSection, ConfigFile, DeliveryTls, DomainLimitSection, LimitsSection,
-    LineEndings, ListenerSection, ListenerTls, ProviderSection, Role, RouteSection, StoreSection, TlsMode,
-    TlsPolicySection,
+    AcmeSection, CertificateSection, ClientSection, ConfigFile, DeliveryTls, DomainLimitSection,
+    LimitsSection, LineEndings, ListenerSection, ListenerTls, ProviderSection, Role, RouteSection,
+    StoreSection, TlsMode, TlsPolicySection,
 };
 use super::units::Rate;
 use super::{Config, Dkim, RelayListener, TlsFiles};
 use crate::accounts::{Allowance, Client, Clients};
+use crate::app::certificates::AcmeSettings;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::Address;
-use crate::net::DnsSettings;
+use crate::net::{AuthoritySettings, DnsSettings};
 use crate::outbound::{self, Cap, Caps, FixedRoute, RetrySchedule, Routes, TlsOrder, TlsOrders};
 use crate::reports::ReportSettings;
 use crate::smtp::{Limits, StartTls};
@@ -48,8 +49,10 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
         },
         tls: TlsFiles {
             certificates: file.tls.certificates.iter().map(pair).collect(),
+            watch_interval: file.tls.watch_interval.0,
             extra_ca: file.tls.extra_ca.iter().map(|file| file.0.clone()).collect(),
         },
+        acme: acme(&file.acme),
         dkim: Dkim {
             fallback: file.dkim.fallback_domain.clone(),
             is_required: file.dkim.required,
@@ -155,6 +158,18 @@ fn tls_order(policy: &TlsPolicySection) -> TlsOrder {
         TlsMode::Never => Mode::Never,
     };
     TlsOrder { domains: policy.domains.clone(), mode }
+}
+
+fn acme(section: &AcmeSection) -> AcmeSettings {
+    AcmeSettings {
+        authority: AuthoritySettings {
+            directory: section.directory.clone(),
+            email: section.email.as_ref().map(ToString::to_string),
+        },
+        domains: section.domains.clone(),
+        listen: section.listen,
+        keeps_keys: section.keep_key,
+    }
 }
 
 fn pair(section: &CertificateSection) -> (PathBuf, PathBuf) {

@@ -6,6 +6,7 @@
 //! rooms it asks.
 
 pub(super) mod call;
+mod cert;
 mod domains;
 pub(super) mod export;
 pub(super) mod import;

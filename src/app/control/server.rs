@@ -25,7 +25,8 @@ use tokio::sync::{mpsc, watch};
 use super::pieces::pieces;
 use super::record::{Operator, RecordBook};
 use super::wire::Line;
-use super::{SOCKET, domains, export, import, queue, stats, tlsrpt, trace};
+use super::{SOCKET, cert, domains, export, import, queue, stats, tlsrpt, trace};
+use crate::app::certificates::CertificateKeeper;
 use crate::app::reload::Reloader;
 use crate::authentication::Keeper;
 use crate::outbound::{Deps, Outbound};
@@ -48,6 +49,8 @@ pub(in crate::app) struct Control {
     pub(in crate::app) metrics: metrics_exporter_prometheus::PrometheusHandle,
     /// Whoever looks after the keys that sign.
     pub(in crate::app) keeper: Arc<Keeper>,
+    /// Whoever looks after certificates.
+    pub(in crate::app) certificates: Arc<CertificateKeeper>,
     /// Whoever reports on TLS.
     pub(in crate::app) reports: Arc<TlsReports>,
     /// Whoever reads the configuration again.
@@ -161,6 +164,8 @@ async fn dispatch(
         "domain/ls" => domains::list(control, parse(request)?, out).await,
         "domain/show" => domains::show(control, parse(request)?).await,
         "stats" => stats::stats(control, parse(request)?, out).await,
+        "cert/ls" => cert::list(control, out).await,
+        "cert/tlsa" => cert::records(control, parse(request)?, out).await,
         "tlsrpt/ls" => tlsrpt::list(control, out).await,
         "tlsrpt/show" => tlsrpt::show(control, parse(request)?).await,
         "trace" => trace::trace(control, parse(request)?, out).await,
@@ -194,6 +199,7 @@ async fn change(
         "queue/rm" => act(queue::Act::Remove).await,
         "queue/bounce" => act(queue::Act::Bounce).await,
         "reload" => serde_json::to_value(control.reloader.reload().await).map_err(|error| error.to_string()),
+        "cert/renew" => cert::renew(control, parse(request)?, out).await,
         "dkim/wake" => {
             control.keeper.wake();
             Ok(Value::Null)

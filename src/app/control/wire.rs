@@ -78,6 +78,16 @@ pub(in crate::app) struct TlsReportRequest {
     pub(in crate::app) day: Option<String>,
 }
 
+/// Certificates.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::app) struct CertificateRequest {
+    /// Their names; all otherwise.
+    pub(in crate::app) domains: Vec<String>,
+    /// Whether for new keys.
+    pub(in crate::app) new_key: bool,
+}
+
 /// How many the answers are about.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

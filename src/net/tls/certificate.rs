@@ -134,11 +134,20 @@ impl Identity {
         Ok(Identity(certified))
     }
 
-    /// The certificate for a host name that nobody but itself vouches for. It is made once and kept in
+    /// From a chain and a key as they came from an authority, in PEM.
+    pub fn from_pem(chain: &str, key: &str) -> Result<Self, Box<str>> {
+        let told = |error: &dyn std::fmt::Display| error.to_string().into_boxed_str();
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "it is no PEM")?;
+        let certified = CertifiedKey::from_der(chain.map_err(|_| "it is no PEM")?, key, &provider());
+        certified.map(Identity).map_err(|error| told(&error))
+    }
+
+    /// The certificate for a host name that nobody but itself vouches for, and its file. It is made once and kept in
     /// `directory`, so that whoever pinned it finds it again after a restart.
-    pub fn self_signed(name: &str, directory: &Path) -> Result<Self, CertificateError> {
+    pub fn self_signed(name: &str, directory: &Path) -> Result<(Self, PathBuf), CertificateError> {
         let file = self_signed::ensure(name, directory)?;
-        Self::from_files(&file, &file)
+        Ok((Self::from_files(&file, &file)?, file))
     }
 }
 

@@ -11,6 +11,7 @@
 mod certificate;
 mod client;
 mod dane;
+mod described;
 mod facts;
 mod pkix;
 mod self_signed;
@@ -30,6 +31,7 @@ use rustls::time_provider::TimeProvider;
 pub use certificate::{CertificateError, Identity};
 pub use client::{ClientTls, Handshake, TlsError, TlsPolicy};
 pub use dane::{Chain, DaneFault};
+pub use described::Described;
 pub use facts::{Fingerprint, Pkix, PkixFault, TlsFacts, TlsVersion};
 pub use pkix::Roots;
 pub use server::{ClientCertificates, ServerTls};

@@ -69,6 +69,7 @@ mod tests {
         let first = Identity::self_signed("mx.example.org", &home).expect("is made");
         let again = Identity::self_signed("mx.example.org", &home).expect("is read");
         let other = Identity::self_signed("mx.example.net", &home).expect("is made");
+        let (first, again, other) = (first.0, again.0, other.0);
         assert_eq!(first.0.cert, again.0.cert);
         let file = home.join("self-signed-mx.example.org.pem");
         fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("is ours");

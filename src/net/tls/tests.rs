@@ -136,7 +136,7 @@ async fn a_session_is_resumed_with_what_was_known() {
 async fn a_policy_takes_what_it_says() {
     let (dir, authority) = (tempfile::tempdir().expect("a directory"), Authority::new());
     let roots = authority.roots(dir.path());
-    let self_signed = || Identity::self_signed(NAME, dir.path()).expect("is made");
+    let self_signed = || Identity::self_signed(NAME, dir.path()).expect("is made").0;
     for (identity, host, roots, want) in [
         (authority.identity(NAME), NAME, &roots, Pkix::Valid),
         (authority.identity("*.example.org"), NAME, &roots, Pkix::Valid),

@@ -1,0 +1,58 @@
+//! What a certificate says of itself (RFC 5280 4.1).
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+use super::certificate::Identity;
+use crate::clock::Timestamp;
+
+/// For which names it is, how long, and for which key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Names of the DNS; where it has none, that of its subject.
+    pub names: Vec<String>,
+    /// When it begins.
+    pub not_before: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// The SHA-256 digest of its key, in hexadecimal digits: what a TLSA record `3 1 1` holds (RFC 7671 5.1).
+    pub key_digest: String,
+}
+
+impl Identity {
+    /// What the certificate says of itself; nothing where it cannot be read, which those that serve can.
+    pub fn described(&self) -> Option<Described> {
+        let (_, certificate) = parse_x509_certificate(self.0.cert.first()?).ok()?;
+        let alternatives = certificate.subject_alternative_name().ok().flatten();
+        let names = alternatives.map_or(&[][..], |names| &names.value.general_names).iter();
+        let names = names.filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        let mut names: Vec<String> = names.collect();
+        if names.is_empty() {
+            // as old ones have it; nobody finds a name proven by it (RFC 9525 2)
+            let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+            names.extend(common.map(str::to_owned));
+        }
+        let time =
+            |seconds: i64| Timestamp::from_millis(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+        let key = digest::digest(&digest::SHA256, certificate.public_key().raw);
+        Some(Described {
+            names,
+            not_before: time(certificate.validity().not_before.timestamp()),
+            not_after: time(certificate.validity().not_after.timestamp()),
+            key_digest: key.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
+        })
+    }
+}
+
+impl fmt::Display for Described {
+    /// Its names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names.join(" "))
+    }
+}
