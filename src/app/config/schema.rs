@@ -218,15 +218,16 @@ section! {
 section! {
     /// Reports to domains that ask for them (TLS-RPT), once a day, on how TLS towards their mail hosts went. By mail they
     /// are sent only where a DKIM key signs for their author, by HTTPS always.
-    TlsReportsSection {
+    TlsReportsSection, check = is_of_one_domain {
         /// Whether sessions are counted and reported.
         send: bool = true => Live;
-        /// The author of reports by mail; where it is not set, "tls-reports" at `hostname`. Nobody answers.
+        /// The author of reports by mail; where it is not set, "tls-reports" at the domain of `contact`, or at
+        /// `hostname`. Nobody answers.
         from: Option<Address> = None => Live, example("\"tls-reports@example.org\"");
         /// Who reports; `hostname` where it is not set.
         organization: Option<String> = None => Live, example("\"Example Org\"");
-        /// Whom to ask about a report; `from` where it is not set.
-        contact: Option<String> = None => Live, example("\"postmaster@example.org\"");
+        /// Whom to ask about a report, at the domain of `from`, which it is where it is not set.
+        contact: Option<Address> = None => Live, example("\"postmaster@example.org\"");
     }
 }
 
@@ -373,6 +374,15 @@ fn is_known(client: &ClientSection, at: Option<Place>, reader: &mut Reader<'_>) 
 fn serves(certificate: &CertificateSection, at: Option<Place>, reader: &mut Reader<'_>) {
     if let Err(error) = Identity::from_files(&certificate.chain, &certificate.key) {
         reader.fault_at(at, None, &format!("does not serve: {error}"), "");
+    }
+}
+
+/// RFC 8460 5.3: who submits a report is who answers for it.
+fn is_of_one_domain(reports: &TlsReportsSection, at: Option<Place>, reader: &mut Reader<'_>) {
+    if let (Some(from), Some(contact)) = (&reports.from, &reports.contact)
+        && from.domain() != contact.domain()
+    {
+        reader.fault_at(at, None, "names two domains", "let `from` and `contact` be at one");
     }
 }
 

@@ -140,11 +140,12 @@ fn client(client: &ClientSection) -> Client {
 /// Nothing where it is not wanted; or where the host's name is so long that no address can be made of it.
 fn reports(file: &ConfigFile) -> Option<ReportSettings> {
     let section = &file.tls.reports;
-    let usual = || Address::parse(&format!("tls-reports@{}", file.hostname)).ok();
+    let domain = section.contact.as_ref().map_or(&file.hostname, Address::domain);
+    let usual = || Address::parse(&format!("tls-reports@{domain}")).ok();
     let from = section.send.then(|| section.from.clone().or_else(usual))??;
     Some(ReportSettings {
         organization: section.organization.as_deref().unwrap_or(file.hostname.as_str()).into(),
-        contact: section.contact.clone().unwrap_or_else(|| from.to_string()).into(),
+        contact: section.contact.as_ref().unwrap_or(&from).to_string().into(),
         from,
     })
 }

@@ -7,7 +7,7 @@ use super::header::fields;
 const OVERSIGNED: [&str; 5] = ["From", "Subject", "To", "Cc", "Date"];
 /// Signed as often as they are there. Fields that name the way (`Received:`) or that others must be able to add
 /// are not among them.
-const SIGNED: [&str; 20] = [
+const SIGNED: [&str; 22] = [
     "Message-ID",
     "Reply-To",
     "Sender",
@@ -29,6 +29,9 @@ const SIGNED: [&str; 20] = [
     "Content-Description",
     "Content-Disposition",
     "Content-Language",
+    // RFC 8460 5.3
+    "TLS-Report-Domain",
+    "TLS-Report-Submitter",
 ];
 
 /// Of more fields of one name only the last are covered: what nobody means must not make the signature as large as the

@@ -130,13 +130,24 @@ pub(super) async fn resolve(deps: &Deps, domain: &Domain) -> Result<Route, (Rout
     match doubt::resolve(deps, domain).await {
         Ok(route) => Ok(route),
         Err(error) => {
-            if let (RouteError::NoneListed, Some(known)) = (&error, deps.transport.policies().good(domain)) {
-                let (tally, sts) = (deps.transport.tally(), Sts::Known(known));
-                tally.avoid(deps.clock.shown(), domain, &sts, "", Avoided::NoneListed);
+            if error == RouteError::NoneListed {
+                count_none_listed(deps, domain).await;
             }
             let known = rest::recall(deps, &Destination::domain(domain)).await;
             Err((error, known.map_or(0, |rest| rest.failures)))
         }
+    }
+}
+
+/// Mail finds none of the domain's hosts in its policy: that is told like a session that failed. Where none is due,
+/// nobody failed.
+async fn count_none_listed(deps: &Deps, domain: &Domain) {
+    let Some(known) = deps.transport.policies().good(domain) else { return };
+    let (of, orders, now) = (domain.clone(), deps.orders.now(), deps.clock.now());
+    let due = deps.store.read(move |reader| queue::earliest_due(reader, &of, (&orders, now))).await;
+    if due.is_ok_and(|due| due.is_some_and(|due| due <= now)) {
+        let (tally, sts) = (deps.transport.tally(), Sts::Known(known));
+        tally.avoid(deps.clock.shown(), domain, &sts, "", Avoided::NoneListed);
     }
 }
 
