@@ -13,6 +13,7 @@ mod ledger;
 mod letter;
 #[path = "../message.rs"]
 mod message;
+mod noop;
 mod options;
 mod pace;
 #[path = "../process.rs"]
@@ -38,6 +39,7 @@ use tokio::{
 
 use ledger::{FLUSH_EVERY_MILLIS, Ledger};
 use message::Template;
+use noop::Noop;
 use options::Options;
 use pace::Pace;
 use raw::RawSync;
@@ -74,8 +76,10 @@ fn load(options: Options) -> Result<ExitCode> {
     let tls = options.starttls.then(tls::connector).transpose()?;
     let run = Rc::new(Run { options, template, tls, state: RefCell::new(state) });
     let raw_sync = run.options.raw_sync.as_deref().map(RawSync::start).transpose()?;
+    let noop = run.options.noop.then(|| Noop::start(run.options.target)).transpose()?;
     LocalSet::new().block_on(&runtime, carry_out(Rc::clone(&run)))?;
     run.state.borrow_mut().tally.raw_sync_micros = raw_sync.map(RawSync::finish).transpose()?;
+    run.state.borrow_mut().tally.noop_micros = noop.map(Noop::finish).transpose()?;
     Ok(conclude(&run))
 }
 

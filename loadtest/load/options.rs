@@ -59,6 +59,10 @@ pub(crate) struct Options {
     /// milliseconds meanwhile
     #[arg(long)]
     pub(crate) raw_sync: Option<PathBuf>,
+    /// Say NOOP every five milliseconds meanwhile, in a session of its own, and
+    /// measure how long the replies take
+    #[arg(long)]
+    pub(crate) noop: bool,
     /// What the ids begin with; random by default
     #[arg(long, default_value_t = random_run_id())]
     pub(crate) run_id: String,

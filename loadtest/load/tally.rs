@@ -26,6 +26,8 @@ pub(crate) struct Tally {
     latencies_micros: Vec<u32>,
     /// What the disk itself took, where that was measured.
     pub(crate) raw_sync_micros: Option<Vec<u32>>,
+    /// How long replies to NOOP took, where that was measured.
+    pub(crate) noop_micros: Option<Vec<u32>>,
     started: Instant,
     ended: Instant,
 }
@@ -44,6 +46,7 @@ impl Tally {
             troubles: 0,
             latencies_micros: Vec::new(),
             raw_sync_micros: None,
+            noop_micros: None,
             started: now,
             ended: now,
         }
@@ -102,7 +105,11 @@ impl Tally {
     pub(crate) fn json(&mut self, options: &Options) -> Value {
         let [p50, p95, p99, max] = self.percentiles_millis();
         let raw_sync = self.raw_sync_micros.as_mut().map(|micros| percentiles_millis(micros));
+        let noop = self.noop_micros.as_mut().map(|micros| percentiles_millis(micros));
         json!({
+            "noop_p50_ms": noop.map(|[p50, ..]| p50),
+            "noop_p99_ms": noop.map(|[.., p99, _]| p99),
+            "noop_max_ms": noop.map(|[.., max]| max),
             "raw_sync_p50_ms": raw_sync.map(|[p50, ..]| p50),
             "raw_sync_p99_ms": raw_sync.map(|[.., p99, _]| p99),
             "run_id": options.run_id,

@@ -70,8 +70,22 @@ pub(super) struct Relay {
     close: watch::Sender<bool>,
     outbound: Addr<Outbound>,
     reloader: Arc<Reloader>,
-    /// Ends when what was counted is kept.
-    reporting: JoinHandle<()>,
+    reporting: Reporting,
+}
+
+/// Reports on how sessions went, which go on to the end.
+struct Reporting {
+    reports: Arc<TlsReports>,
+    stop: watch::Receiver<bool>,
+    work: JoinHandle<()>,
+}
+
+impl Reporting {
+    /// Ends what is being sent, and keeps what was counted to the last.
+    async fn finish(self) -> anyhow::Result<()> {
+        self.work.await?;
+        Ok(self.reports.write_down(&self.stop).await?)
+    }
 }
 
 /// Sets the process's metrics recorder. Called once.
@@ -114,7 +128,11 @@ impl Relay {
         let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), shown };
         let certificates = Arc::new(CertificateKeeper::new(&config, parts));
         let reports = Arc::new(ground.reporting(&config, &deps, web));
-        let reporting = tokio::spawn(reports.clone().run(stopping.clone()));
+        let reporting = Reporting {
+            reports: reports.clone(),
+            stop: stopping.clone(),
+            work: tokio::spawn(reports.clone().run(stopping.clone())),
+        };
         let outbound = Outbound::start(deps.clone(), inbox);
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
         let health = Health {
@@ -233,8 +251,10 @@ impl Relay {
         if tokio::time::timeout(grace, self.finished()).await.is_err() {
             tracing::warn!(event = "grace_over", left = self.under_way().unwrap_or_default());
         }
-        if tokio::time::timeout(LAST_WORDS, self.reporting).await.is_err() {
-            tracing::warn!(event = "tls_tally_not_kept", error = "it took too long");
+        match tokio::time::timeout(LAST_WORDS, self.reporting.finish()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(event = "tls_tally_not_kept", error = format!("{error:#}")),
+            Err(_) => tracing::warn!(event = "tls_tally_not_kept", error = "it took too long"),
         }
         let _ = self.close.send(true);
         let store = self.store.clone();
@@ -286,7 +306,8 @@ impl Ground {
             resolver: self.resolver,
             signers: deps.signers.clone(),
             ids: self.ids,
-            https,
+            // strangers name the servers; a relay that may speak to itself speaks to its own network too
+            https: if config.outbound.allow_loopback { https } else { https.public_only() },
             clock: self.clock,
             settings: config.reports.clone().into(),
         })

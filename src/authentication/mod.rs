@@ -9,6 +9,6 @@ mod dkim;
 
 pub use dkim::{
     Algorithm, Choice, Entry, Findings, Keeper, KeeperSettings, Key, KeyError, KeyRing, MadeKey, Pending,
-    RingError, Seen, Selector, SelectorError, Signers, SigningError, Stage, Verdict, View, look_up,
+    RingError, Seen, Selector, SelectorError, Signers, SigningError, Stage, Verdict, View, Whole, look_up,
     sign_and_verify, verify,
 };

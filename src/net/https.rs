@@ -79,6 +79,19 @@ impl Https {
         Https { may_use: Arc::new(|_| true), ..self.clone() }
     }
 
+    /// Whether a request may be sent there: `https://`, a host's name or address, perhaps a port.
+    pub fn check(uri: &str) -> Result<(), HttpsError> {
+        let faulty = || HttpsError::Address(uri.into());
+        Server::of(&uri.parse().map_err(|_| faulty())?).map(drop)
+    }
+
+    /// The same, but to addresses of the public Internet alone.
+    #[must_use]
+    pub fn public_only(&self) -> Self {
+        let may_use = self.may_use.clone();
+        Https { may_use: Arc::new(move |ip| may_use(ip) && !is_private(ip)), ..self.clone() }
+    }
+
     /// Sends a request, and gives the answer whatever its status: nothing is followed. Of its content, so many octets
     /// are taken, and all of them have come.
     pub async fn send(
@@ -117,6 +130,14 @@ impl Https {
     }
 }
 
+/// Whether an address is that of somebody's own network (RFC 1918, RFC 6598, RFC 4193).
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
 /// Where a request goes.
 struct Server {
     name: Domain,
@@ -138,11 +159,11 @@ impl Server {
 /// The request as it is sent to the server itself (RFC 9112 3.2.1).
 fn addressed(mut request: Request<Full<Bytes>>, server: &Server) -> Result<Request<Full<Bytes>>, HttpsError> {
     let faulty = || HttpsError::Address(request.uri().to_string().into());
-    let host = request.uri().authority().map(|authority| match authority.port() {
-        Some(_) if server.port != HTTPS_PORT => authority.as_str().to_owned(),
-        _ => authority.host().to_owned(),
-    });
-    let host = HeaderValue::from_str(&host.unwrap_or_default()).map_err(|_| faulty())?;
+    let host = match (request.uri().host().unwrap_or_default(), server.port) {
+        (host, HTTPS_PORT) => host.to_owned(),
+        (host, port) => format!("{host}:{port}"),
+    };
+    let host = HeaderValue::from_str(&host).map_err(|_| faulty())?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let path: Uri = path.parse().map_err(|_| faulty())?;
     *request.uri_mut() = path;
@@ -209,6 +230,7 @@ mod tests {
         for (uri, name, port, host, path) in [
             ("https://a.example", "a.example", 443, "a.example", "/"),
             ("https://a.example:443/x?y=z", "a.example", 443, "a.example", "/x?y=z"),
+            ("https://me:secret@a.example:8443/x", "a.example", 8443, "a.example:8443", "/x"),
             ("https://A.example:8443/x", "a.example", 8443, "A.example:8443", "/x"),
             ("https://127.0.0.1:14000/dir", "[127.0.0.1]", 14000, "127.0.0.1:14000", "/dir"),
             ("https://[::1]:14000/", "[IPv6:::1]", 14000, "[::1]:14000", "/"),
@@ -218,6 +240,17 @@ mod tests {
             let sent = addressed(ask(uri), &server).expect("a request");
             let told = sent.headers()[HOST].to_str().expect("a text");
             assert_eq!((told, sent.uri().to_string().as_str()), (host, path), "{uri}");
+        }
+        for (ip, want) in [
+            ("10.1.2.3", true),
+            ("::ffff:192.168.0.1", true),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("fd00::1", true),
+            ("192.0.2.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip.parse().expect("an address")), want, "{ip}");
         }
         for uri in ["http://a.example/", "/x", "https://a_b!/", "ftp://a.example/"] {
             let Ok(request) = Request::builder().uri(uri).body(Full::<Bytes>::default()) else { continue };

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::settle::{Attempt, Circumstances};
+use crate::authentication::Whole;
 use crate::dsn::{self, Action, Entry, Report};
 use crate::mail::{BodyKind, ClientName, Envelope, Recipient, ReversePath};
 use crate::queue;
@@ -60,8 +61,8 @@ pub(super) fn write_report(
 /// cannot be signed is told all the same.
 fn signed(content: Vec<u8>, given: &Circumstances<'_>) -> Vec<u8> {
     match given.signers.sign_whole(&content, given.now) {
-        Ok(Some(signed)) => signed,
-        Ok(None) => content,
+        Ok(Whole::Signed(signed)) => signed,
+        Ok(Whole::Later | Whole::Never) => content,
         Err(error) => {
             tracing::error!(event = "report_not_signed", error = %error);
             content

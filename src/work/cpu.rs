@@ -39,7 +39,13 @@ impl Cpu {
         let (jobs, brought): (Sender<Job>, Receiver<Job>) = bounded(waiting);
         for number in 0..threads.max(1) {
             let brought = brought.clone();
-            let work = move || brought.iter().for_each(|job| job());
+            // so that whoever waits for this core, and needs it but for a moment, does not wait for a whole time slice
+            let work = move || {
+                brought.iter().for_each(|job| {
+                    job();
+                    std::thread::yield_now();
+                });
+            };
             std::thread::Builder::new().name(format!("cpu-{number}")).spawn(work)?;
         }
         Ok(Cpu(Some(Threads { jobs, places: Arc::new(Semaphore::new(waiting)), waited: Arc::new(waited) })))

@@ -384,6 +384,15 @@ fn is_of_one_domain(reports: &TlsReportsSection, at: Option<Place>, reader: &mut
     {
         reader.fault_at(at, None, "names two domains", "let `from` and `contact` be at one");
     }
+    let is_plain = |address: &Address| address.is_ascii() && address.domain().as_literal().is_none();
+    if !reports.from.iter().chain(&reports.contact).all(is_plain) {
+        reader.fault_at(
+            at,
+            None,
+            "names an address that not everybody can write to",
+            "use ASCII and a domain",
+        );
+    }
 }
 
 fn is_whole(policy: &TlsPolicySection, at: Option<Place>, reader: &mut Reader<'_>) {

@@ -14,7 +14,7 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
     let (mut behind, mut listed) = (None, 0_u64);
     loop {
         control.go_on()?;
-        let waiting = control.reports.waiting(behind.take()).await.map_err(store_error)?;
+        let (waiting, last) = control.reports.waiting(behind.take()).await.map_err(store_error)?;
         for one in &waiting {
             let (successful, failed) = one.counts.totals();
             out.row(&json!({
@@ -24,7 +24,7 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
             .await?;
             listed += 1;
         }
-        behind = waiting.into_iter().last().map(|one| (one.day, one.domain));
+        behind = last;
         if behind.is_none() {
             return Ok(json!({ "listed": listed }));
         }

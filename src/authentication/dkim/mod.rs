@@ -33,4 +33,4 @@ pub use ring::{KeyRing, RingError};
 pub use rotation::View;
 pub use selector::{Selector, SelectorError};
 pub use signature::{Pending, SigningError};
-pub use signers::{Choice, Signers};
+pub use signers::{Choice, Signers, Whole};

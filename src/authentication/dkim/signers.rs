@@ -30,6 +30,16 @@ pub enum Choice {
     Never,
 }
 
+/// A whole message, where it is signed.
+pub enum Whole {
+    /// It is.
+    Signed(Vec<u8>),
+    /// A key for it is on its way into the DNS.
+    Later,
+    /// No key is for it.
+    Never,
+}
+
 impl Signers {
     /// Signs with these keys; for authors whose domain has none, with those of `fallback`.
     pub fn new(keys: impl IntoIterator<Item = Arc<Key>>, fallback: Option<Domain>) -> Self {
@@ -82,14 +92,18 @@ impl Signers {
         if is_coming { Choice::Later } else { Choice::Never }
     }
 
-    /// A whole message of the relay's own, signed; nothing where no key is for it. It takes as long as the keys do.
-    pub fn sign_whole(&self, content: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>, SigningError> {
-        let Some(end) = memchr::memmem::find(content, b"\r\n\r\n") else { return Ok(None) };
+    /// A whole message of the relay's own, signed. It takes as long as the keys do.
+    pub fn sign_whole(&self, content: &[u8], now: Timestamp) -> Result<Whole, SigningError> {
+        let Some(end) = memchr::memmem::find(content, b"\r\n\r\n") else { return Ok(Whole::Never) };
         let (header, body) = (&content[..end + 2], &content[end + 4..]);
-        let Choice::Signed(mut pending) = self.begin(header, &|_| true, now) else { return Ok(None) };
+        let mut pending = match self.begin(header, &|_| true, now) {
+            Choice::Signed(pending) => pending,
+            Choice::Later => return Ok(Whole::Later),
+            Choice::Never => return Ok(Whole::Never),
+        };
         pending.body(body);
         let (mut signed, _) = pending.sign()?;
         signed.extend_from_slice(content);
-        Ok(Some(signed))
+        Ok(Whole::Signed(signed))
     }
 }

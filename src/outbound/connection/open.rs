@@ -51,9 +51,9 @@ impl Terms<'_> {
         if is_waived { WAIVED } else { self.stance }
     }
 
-    /// Whose session it is, where it is counted.
-    fn counted(&self) -> Option<&Domain> {
-        self.domain.filter(|_| self.wish != TlsWish::Waived)
+    /// Whose session with a host it is, where it is counted: hosts that have no name are the operator's own choice.
+    fn counted(&self, host: &str) -> Option<&Domain> {
+        self.domain.filter(|_| self.wish != TlsWish::Waived && !host.starts_with('['))
     }
 }
 
@@ -94,7 +94,7 @@ impl Goal<'_> {
     /// Counts how the session went, for whoever wants to hear of it. Where the sender waived the domain's policy it is
     /// none of these, and so reports of them are not told of (RFC 8460 3).
     fn count(&self, deps: &Deps, from: Option<IpAddr>, ended: Ended<'_>) {
-        let Some(domain) = self.terms.counted() else { return };
+        let Some(domain) = self.terms.counted(self.host) else { return };
         let (host, address, sts) = (self.host, self.address.ip(), self.terms.sts);
         let session = Session { domain, sts, host, address, from };
         deps.transport.tally().note(deps.clock.shown(), session, self.demand, ended);
@@ -112,7 +112,9 @@ impl Connection {
         let mut last = Unreachable { host: "".into(), reply: nowhere, serves_others: false };
         let mut unfit: Option<Connection> = None;
         for (host, address) in order {
-            match Self::open_at(deps, &host.name, *address, terms).await {
+            let is_first =
+                order.iter().find(|(other, _)| other.name == host.name).is_some_and(|(_, at)| at == address);
+            match Self::open_at(deps, &host.name, (*address, is_first), terms).await {
                 Ok(connection) if terms.wish == TlsWish::Required && !connection.keeps_demands() => {
                     if let Some(other) = unfit.replace(connection) {
                         other.close().await;
@@ -149,12 +151,12 @@ impl Connection {
     async fn open_at(
         deps: &Deps,
         host: &str,
-        address: SocketAddr,
+        (address, is_first_address): (SocketAddr, bool),
         terms: Terms<'_>,
     ) -> Result<Self, NotOpened> {
         let looked_up = transport::demand(&*deps.resolver, terms.stance(), host, address.port()).await;
         let demand = &looked_up.map_err(|error| {
-            if let Some(domain) = terms.counted() {
+            if let Some(domain) = terms.counted(host).filter(|_| is_first_address) {
                 let (tally, now) = (deps.transport.tally(), deps.clock.shown());
                 tally.avoid(now, domain, terms.sts, host, Avoided::Tlsa(&error));
             }
@@ -166,7 +168,16 @@ impl Connection {
             || terms.wish != TlsWish::Required && deps.hosts.has_broken_tls(deps.clock.now(), address);
         let is_tried = demand.tries_tls() && !(demand.allows_clear() && is_known_broken());
         match Self::open_by(deps, goal, (*tls).as_ref().filter(|_| is_tried)).await {
-            Ok(connection) => Ok(connection),
+            Ok(connection) => {
+                if demand.tries_tls() && !is_tried {
+                    goal.count(
+                        deps,
+                        connection.from,
+                        Ended::Broken("TLS did not work there a short while ago"),
+                    );
+                }
+                Ok(connection)
+            }
             Err(NotOpened::BrokenTls(reply)) if demand.allows_clear() => {
                 tracing::info!(event = "tls_failed", host, address = %address, reply = %reply);
                 let opened = Self::open_by(deps, goal, None).await;

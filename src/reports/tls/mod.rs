@@ -10,7 +10,9 @@ mod message;
 mod reporter;
 mod row;
 mod rua;
+mod sending;
 #[cfg(test)]
 mod tests;
+mod writing;
 
 pub use reporter::{ReportParts, ReportSettings, TlsReports, Waiting};

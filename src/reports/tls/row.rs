@@ -13,8 +13,11 @@ use crate::transport::{Day, DomainCounts};
 const PREFIX: &[u8] = b"rt";
 const PREFIX_END: &[u8] = b"ru";
 const VERSION: u8 = 1;
-/// Reports go out within so long after midnight, each at a time of its own (RFC 8460 4.1).
-const SPREAD: Duration = Duration::from_secs(4 * 3600);
+/// Reports go out between these after midnight, each at a time of its own (RFC 8460 4.1): by then the day's last counts
+/// have been written down.
+const SPREAD: [Duration; 2] = [Duration::from_secs(600), Duration::from_secs(4 * 3600)];
+/// What is so old is of no more use, though it was never tried.
+const OF_USE_FOR: Duration = Duration::from_secs(3 * 86_400);
 /// And are tried for so long (RFC 8460 5.5).
 const TRIED_FOR: Duration = Duration::from_secs(86_400);
 /// The first wait after a failure; each is twice as long as the one before.
@@ -38,8 +41,8 @@ pub(super) struct Row {
 impl Row {
     /// An empty one, due some time after the day.
     pub(super) fn of(day: Day) -> Self {
-        let spread = u64::try_from(SPREAD.as_millis()).unwrap_or(u64::MAX);
-        let due = day.end().as_millis() + fastrand::u64(..spread);
+        let [first, last] = SPREAD.map(|time| day.end().after(time).as_millis());
+        let due = fastrand::u64(first..last);
         Row { due, next: due, tries: 0, told: Vec::new(), counts: DomainCounts::default() }
     }
 
@@ -48,10 +51,10 @@ impl Row {
         Timestamp::from_millis(self.next)
     }
 
-    /// Whether it is too late for it.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        // what was due while the relay was down is tried once at least
-        self.tries > 0 && now.since(Timestamp::from_millis(self.due)) > TRIED_FOR
+    /// Whether it is too late for it. What was due while the relay was down is tried all the same, for a while.
+    pub(super) fn is_over(&self, day: Day, now: Timestamp) -> bool {
+        let was_tried = self.tries > 0 && now.since(Timestamp::from_millis(self.due)) > TRIED_FOR;
+        was_tried || now.since(day.end()) > OF_USE_FOR
     }
 
     /// It failed, and is tried again later.
@@ -84,24 +87,29 @@ fn of_key(key: &[u8]) -> Option<(Day, Domain)> {
 
 /// The row of a domain's day, where there is one. One that cannot be read is none: nothing can be told of it.
 pub(super) fn find(reader: &Reader, day: Day, domain: &Domain) -> Result<Option<Row>, StoreError> {
-    let row = reader.get(&key(day, domain))?;
-    Ok(row.and_then(|row| Row::decode(&row.value).ok()))
+    match reader.get(&key(day, domain)) {
+        Ok(row) => Ok(row.and_then(|row| Row::decode(&row.value).ok())),
+        Err(StoreError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// One of all rows.
 pub(super) type Found = ((Day, Domain), Result<Row, StoreError>);
 
-/// Up to `limit` rows behind a key, in order of days; and the key that they end at, unless there are none.
+/// Up to `limit` rows behind a key, in order of days; those before a day where one is named. None where there are no
+/// more.
 pub(super) fn page(
     reader: &Reader,
     behind: Option<&[u8]>,
+    before: Option<Day>,
     limit: usize,
-) -> Result<(Vec<Found>, Option<Key>), StoreError> {
+) -> Result<Vec<Found>, StoreError> {
     let from = behind.map_or(Bound::Included(PREFIX), Bound::Excluded);
-    let rows = reader.scan(from, PREFIX_END, limit)?;
-    let last = rows.last().map(|(key, _)| key.clone());
+    let to = before.map_or(PREFIX_END.to_vec(), |day| [PREFIX, &day.number().to_be_bytes()].concat());
+    let rows = reader.scan(from, &to, limit)?;
     let found = rows.iter().filter_map(|(key, row)| Some((of_key(key)?, Row::decode(&row.value))));
-    Ok((found.collect(), last))
+    Ok(found.collect())
 }
 
 #[cfg(test)]
@@ -113,11 +121,11 @@ mod tests {
         let day = Day::from_number(20_000);
         for _ in 0..100 {
             let row = Row::of(day);
-            assert!(row.next() >= day.end() && row.next() < day.end().after(SPREAD));
+            assert!(row.next() >= day.end().after(SPREAD[0]) && row.next() < day.end().after(SPREAD[1]));
         }
         let (mut row, mut tries) = (Row::of(day), 0);
         let first = row.next();
-        while !row.is_over(row.next()) {
+        while !row.is_over(day, row.next()) {
             let now = row.next();
             row.put_off(now);
             assert!(row.next() >= now.after(FIRST_WAIT));
@@ -125,7 +133,8 @@ mod tests {
         }
         assert!((8..20).contains(&tries), "{tries}");
         assert!(row.next().since(first) >= TRIED_FOR);
-        assert!(!Row::of(day).is_over(first.after(TRIED_FOR * 3)), "it was never tried");
+        assert!(!Row::of(day).is_over(day, first.after(TRIED_FOR * 2)), "it was never tried");
+        assert!(Row::of(day).is_over(day, first.after(TRIED_FOR * 3)), "and is too old now");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::mail::Address;
 
 /// Addresses that are heeded; the rest is passed over.
-const ADDRESSES_MAX: usize = 4;
+pub(super) const ADDRESSES_MAX: usize = 4;
 const URI_MAX_OCTETS: usize = 2048;
 
 /// An address for reports.

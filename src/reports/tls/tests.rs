@@ -9,15 +9,15 @@ use std::time::Duration;
 use mail_auth::report::tlsrpt::{PolicyType, ResultType, TlsReport};
 use tokio::sync::watch;
 
-use super::reporter::{ReportParts, ReportSettings, TlsReports};
+use super::reporter::{ReportParts, ReportSettings, TlsReports, Waiting};
 use super::rua::addresses;
 use crate::authentication::{Algorithm, Key, MadeKey, Selector, Signers};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::mail::{Address, Class, Domain, MessageId, MessageIds, ReversePath, TlsWish};
-use crate::net::{ClientTls, Dial, Dialling, DnsError, Https, Maps, Pkix, PkixFault, Roots, TlsPolicy};
+use crate::net::{ClientTls, Dial, Dialling, DnsError, Https, Maps, Pkix, Roots, TlsPolicy};
 use crate::queue::{Leased, Leases, PageRequest, Turns};
 use crate::store::{LossyDisk, MemoryIndex, MemoryLog, Store, WriterSettings};
-use crate::transport::{Day, Demand, Ended, Session, Sts, Tally, Unproven};
+use crate::transport::{Day, Demand, Ended, Session, Sts, Tally};
 use crate::work::Live;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -37,6 +37,11 @@ fn domain(name: &str) -> Domain {
     Domain::parse(name).expect("a name")
 }
 
+fn key(name: &str) -> Arc<Key> {
+    let pem = MadeKey::generate(Algorithm::Ed25519).expect("is made").pem;
+    Arc::new(Key::from_pem(domain(name), Selector::parse("s").expect("a name"), &pem).expect("reads"))
+}
+
 struct Bench {
     clock: ManualClock,
     dns: Arc<Maps>,
@@ -53,14 +58,12 @@ impl Bench {
         let parts = (Box::new(log), Arc::new(disk), Arc::new(index));
         let settings = WriterSettings::default();
         let opened = Store::open_on(parts.0, parts.1, parts.2, settings, Clock::System, Box::new(|_| {}));
-        let pem = MadeKey::generate(Algorithm::Ed25519).expect("is made").pem;
-        let key = Key::from_pem(domain("example.org"), Selector::parse("s").expect("a name"), &pem);
         Bench {
             clock: ManualClock::at(NOON),
             dns: Arc::default(),
             store: opened.expect("opens").0,
             tally: Arc::default(),
-            signers: Signers::new([Arc::new(key.expect("reads"))], None).into(),
+            signers: Signers::new([key("example.org")], None).into(),
             ids: Arc::new(MessageIds::above(MessageId::from_u64(0))),
             stop: watch::channel(false).0,
         }
@@ -71,9 +74,6 @@ impl Bench {
         let clock = Clock::Manual(self.clock.clone());
         let tls = ClientTls::new(TlsPolicy::Verified, &Roots::public(), clock.clone()).expect("is made");
         let https = Https::new(self.dns.clone(), Arc::new(Nowhere), tls.into(), |_| true);
-        let from = Address::parse("tls-reports@relay.example.org").expect("an address");
-        let settings =
-            ReportSettings { from, organization: "Example".into(), contact: "us@example.org".into() };
         Arc::new(TlsReports::new(ReportParts {
             tally: self.tally.clone(),
             store: self.store.clone(),
@@ -82,8 +82,13 @@ impl Bench {
             ids: self.ids.clone(),
             https,
             clock,
-            settings: Some(settings).into(),
+            settings: Some(self.settings()).into(),
         }))
+    }
+
+    fn settings(&self) -> ReportSettings {
+        let from = Address::parse("tls-reports@relay.example.org").expect("an address");
+        ReportSettings { from, organization: "Example".into(), contact: "us@example.org".into() }
     }
 
     fn wants(&self, name: &str, rua: &str) {
@@ -99,6 +104,14 @@ impl Bench {
 
     async fn write_down(&self, reports: &TlsReports) {
         reports.write_down(&self.stop.subscribe()).await.expect("is kept");
+    }
+
+    async fn send_due(&self, reports: &Arc<TlsReports>) {
+        reports.send_due(&self.stop.subscribe()).await.expect("looks");
+    }
+
+    async fn waiting(&self, reports: &TlsReports) -> Vec<Waiting> {
+        reports.waiting(None).await.expect("reads").0
     }
 
     /// What is queued for a domain, with its content.
@@ -121,7 +134,6 @@ async fn a_day_is_told_once_and_as_it_was() {
     let bench = Bench::new();
     bench.wants("a.example", "mailto:r@reports.example");
     let reports = bench.reports();
-    let unproven = Unproven::Pkix { by: "verify", fault: PkixFault::Expired };
     for _ in 0..3 {
         bench.session("a.example", &Demand::Opportunistic, Ended::Secured(Pkix::Valid));
     }
@@ -129,24 +141,24 @@ async fn a_day_is_told_once_and_as_it_was() {
     bench.write_down(&reports).await;
     // a start later, more of the same day; and none of it is due
     let reports = bench.reports();
-    for ended in [Ended::NoStartTls, Ended::NoStartTls, Ended::Unproven(&unproven)] {
+    for ended in [Ended::NoStartTls, Ended::NoStartTls, Ended::Broken("no")] {
         bench.session("a.example", &Demand::Opportunistic, ended);
     }
     bench.write_down(&reports).await;
-    reports.send_due().await.expect("looks");
+    bench.send_due(&reports).await;
     assert!(bench.queued("reports.example").is_empty());
     bench.clock.advance(12 * HOUR - Duration::from_secs(1));
     bench.session("a.example", &Demand::Opportunistic, Ended::Secured(Pkix::Valid));
     bench.clock.advance(Duration::from_secs(2));
     bench.session("a.example", &Demand::Opportunistic, Ended::Secured(Pkix::Valid));
     bench.write_down(&reports).await;
-    let waiting = reports.waiting(None).await.expect("reads");
+    let waiting = bench.waiting(&reports).await;
     let told: Vec<_> = waiting.iter().map(|one| (one.day.to_string(), one.counts.totals())).collect();
     assert_eq!(told, [("2026-11-20".to_owned(), (4, 3)), ("2026-11-21".to_owned(), (1, 0))]);
     assert!(waiting.iter().all(|one| one.domain == domain("a.example")), "who does not ask is not kept");
     bench.clock.advance(4 * HOUR);
     for reports in [&reports, &reports, &bench.reports()] {
-        reports.send_due().await.expect("looks");
+        bench.send_due(reports).await;
     }
     let [sent] = &bench.queued("reports.example")[..] else { panic!("one report was to be sent") };
     let envelope = &sent.queued.envelope;
@@ -176,10 +188,69 @@ async fn a_day_is_told_once_and_as_it_was() {
     assert_eq!((policy.summary.total_success, policy.summary.total_failure), (4, 3));
     let failures: Vec<_> =
         policy.failure_details.iter().map(|it| (it.result_type, it.failed_session_count)).collect();
-    assert_eq!(failures, [(ResultType::StartTlsNotSupported, 2), (ResultType::CertificateExpired, 1)]);
+    assert_eq!(failures, [(ResultType::StartTlsNotSupported, 2), (ResultType::ValidationFailure, 1)]);
     let ips = (policy.failure_details[0].sending_mta_ip, policy.failure_details[0].receiving_ip);
     assert_eq!(ips, ("192.0.2.9".parse().ok(), "192.0.2.1".parse().ok()));
-    assert_eq!(reports.waiting(None).await.expect("reads").len(), 1, "today's alone is left");
+    assert_eq!(bench.waiting(&reports).await.len(), 1, "today's alone is left");
+}
+
+#[tokio::test]
+async fn nobody_reports_where_that_is_not_wanted_and_later_again() {
+    let bench = Bench::new();
+    bench.wants("a.example", "mailto:r@reports.example");
+    let reports = bench.reports();
+    bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    let settings = bench.settings();
+    reports.change(None);
+    bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    bench.clock.advance(16 * HOUR);
+    bench.send_due(&reports).await;
+    assert!(bench.queued("reports.example").is_empty());
+    reports.change(Some(settings.clone()));
+    bench.send_due(&reports).await;
+    assert_eq!(bench.queued("reports.example").len(), 1);
+    assert!(bench.waiting(&reports).await.is_empty());
+    // what is days old is of no more use
+    bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    reports.change(None);
+    bench.clock.advance(100 * HOUR);
+    bench.send_due(&reports).await;
+    assert!(bench.waiting(&reports).await.is_empty());
+    assert_eq!(bench.queued("reports.example").len(), 1);
+}
+
+#[tokio::test]
+async fn a_record_that_names_others_each_time_is_not_followed() {
+    let bench = Bench::new();
+    let reports = bench.reports();
+    bench.wants("a.example", "mailto:first@victim.example,https://gone.example/");
+    bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    bench.clock.advance(16 * HOUR);
+    for number in 0..80 {
+        bench.wants("a.example", &format!("mailto:r{number}@victim.example,https://gone.example/"));
+        bench.send_due(&reports).await;
+        bench.clock.advance(HOUR / 4);
+    }
+    assert!(bench.queued("victim.example").len() <= 4);
+}
+
+#[tokio::test]
+async fn only_keys_of_the_domain_that_reports_sign_and_those_to_come_are_waited_for() {
+    let bench = Bench::new();
+    bench.wants("a.example", "mailto:r@reports.example");
+    let others = Signers::new([key("example.net")], Some(domain("example.net")));
+    bench.signers.replace(others.and_coming([domain("example.org")]));
+    let reports = bench.reports();
+    bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    bench.clock.advance(16 * HOUR);
+    bench.send_due(&reports).await;
+    assert!(bench.queued("reports.example").is_empty(), "the fallback's key proves nothing of the submitter");
+    assert_eq!(bench.waiting(&reports).await.len(), 1, "and its own is on its way");
 }
 
 #[tokio::test]
@@ -192,7 +263,7 @@ async fn each_report_has_a_time_of_its_own() {
         bench.session(&name, &Demand::Opportunistic, Ended::NoStartTls);
     }
     bench.write_down(&reports).await;
-    let waiting = reports.waiting(None).await.expect("reads");
+    let waiting = bench.waiting(&reports).await;
     let midnight = Day::of(NOON).end();
     assert!(waiting.iter().all(|one| one.next >= midnight && one.next < midnight.after(4 * HOUR)));
     let hours: HashSet<u64> = waiting.iter().map(|one| one.next.as_secs() / 3600).collect();
@@ -208,8 +279,8 @@ async fn what_fails_is_tried_again_for_a_day_and_nobody_hears_twice() {
     bench.write_down(&reports).await;
     bench.clock.advance(16 * HOUR);
     let mut looks = 0;
-    while !reports.waiting(None).await.expect("reads").is_empty() {
-        reports.send_due().await.expect("looks");
+    while !bench.waiting(&reports).await.is_empty() {
+        bench.send_due(&reports).await;
         bench.clock.advance(HOUR / 4);
         looks += 1;
         assert!(looks < 1000, "it is never given up");
@@ -227,14 +298,14 @@ async fn reports_by_mail_are_signed_or_not_sent_and_a_dead_dns_loses_nothing() {
     bench.session("a.example", &Demand::Opportunistic, Ended::NoStartTls);
     bench.write_down(&reports).await;
     bench.clock.advance(16 * HOUR);
-    reports.send_due().await.expect("looks");
-    assert_eq!(reports.waiting(None).await.expect("reads").len(), 1);
+    bench.send_due(&reports).await;
+    assert_eq!(bench.waiting(&reports).await.len(), 1);
     bench.wants("a.example", "mailto:r@reports.example");
     bench.signers.replace(Signers::default());
     bench.clock.advance(HOUR);
-    reports.send_due().await.expect("looks");
+    bench.send_due(&reports).await;
     assert!(bench.queued("reports.example").is_empty(), "nothing is sent unsigned");
-    assert!(reports.waiting(None).await.expect("reads").is_empty(), "and it is not tried for ever");
+    assert!(bench.waiting(&reports).await.is_empty(), "and it is not tried for ever");
 }
 
 #[tokio::test]
@@ -242,13 +313,16 @@ async fn a_stop_keeps_what_was_counted_without_asking_anybody() {
     let bench = Bench::new();
     let reports = bench.reports();
     let running = tokio::spawn(reports.clone().run(bench.stop.subscribe()));
-    bench.session("nobody-knows.example", &Demand::Opportunistic, Ended::NoStartTls);
     bench.stop.send(true).expect("it runs");
     running.await.expect("ends");
-    assert_eq!(reports.waiting(None).await.expect("reads").len(), 1);
+    // one that was opened before the stop
+    bench.session("nobody-knows.example", &Demand::Opportunistic, Ended::NoStartTls);
+    bench.write_down(&reports).await;
+    assert_eq!(bench.waiting(&reports).await.len(), 1);
     // whoever wants nothing hears nothing
+    bench.stop.send_replace(false);
     bench.clock.advance(16 * HOUR);
-    bench.reports().send_due().await.expect("looks");
-    assert!(reports.waiting(None).await.expect("reads").is_empty());
+    bench.send_due(&bench.reports()).await;
+    assert!(bench.waiting(&reports).await.is_empty());
     assert!(addresses(std::iter::empty()).is_empty());
 }

@@ -5,11 +5,15 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 /// Policies of a domain in a day: beyond these, sessions count for the last one of their kind.
-const POLICIES_MAX: usize = 16;
+const POLICIES_MAX: usize = 8;
 /// Different failures under one policy: beyond these they are told by their kind alone.
-const FAILURES_MAX: usize = 64;
+const FAILURES_MAX: usize = 32;
 /// A longer reason is cut.
 const WHY_MAX_OCTETS: usize = 200;
+/// Of a longer list of records, lines or hosts the rest is left out.
+const LIST_MAX_OCTETS: usize = 4 << 10;
+/// What an entry takes beside its texts, about.
+const ENTRY_OCTETS: usize = 160;
 
 /// What kind of policy a session was judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,37 @@ pub struct PolicyUsed {
     pub strings: Vec<String>,
     /// The hosts that an MTA-STS policy lists.
     pub hosts: Vec<String>,
+}
+
+impl PolicyUsed {
+    /// One that publishes nothing, or nothing that is known.
+    pub fn bare(kind: PolicyKind, domain: &str) -> Self {
+        PolicyUsed { kind, domain: domain.to_owned(), strings: Vec::new(), hosts: Vec::new() }
+    }
+
+    /// One with these records or lines, and hosts.
+    pub fn published(
+        kind: PolicyKind,
+        domain: &str,
+        strings: impl Iterator<Item = String>,
+        hosts: impl Iterator<Item = String>,
+    ) -> Self {
+        PolicyUsed { kind, domain: domain.to_owned(), strings: as_fits(strings), hosts: as_fits(hosts) }
+    }
+
+    fn octets(&self) -> usize {
+        let texts = self.strings.iter().chain(&self.hosts).map(String::len).sum::<usize>();
+        ENTRY_OCTETS + self.domain.len() + texts
+    }
+}
+
+fn as_fits(list: impl Iterator<Item = String>) -> Vec<String> {
+    let mut octets = 0;
+    let fits = |text: &String| {
+        octets += text.len();
+        octets <= LIST_MAX_OCTETS
+    };
+    list.take_while(fits).collect()
 }
 
 /// What went wrong (RFC 8460 4.3).
@@ -137,7 +172,8 @@ impl PolicyCounts {
         self.failures.iter().map(|count| count.sessions).sum()
     }
 
-    fn add(&mut self, mut failure: Failure, sessions: u64) {
+    /// Gives how many octets it takes more.
+    fn add(&mut self, mut failure: Failure, sessions: u64) -> usize {
         let end = failure.why.floor_char_boundary(WHY_MAX_OCTETS);
         failure.why.truncate(end);
         let is_full = self.failures.len() >= FAILURES_MAX;
@@ -148,8 +184,15 @@ impl PolicyCounts {
             failure = Failure::of(failure.kind);
         }
         match is_known(&failure, &self.failures) {
-            Some(at) => self.failures[at].sessions += sessions,
-            None => self.failures.push(FailureCount { failure, sessions }),
+            Some(at) => {
+                self.failures[at].sessions += sessions;
+                0
+            }
+            None => {
+                let octets = ENTRY_OCTETS + failure.host.len() + failure.why.len();
+                self.failures.push(FailureCount { failure, sessions });
+                octets
+            }
         }
     }
 }
@@ -162,24 +205,30 @@ pub struct DomainCounts {
 }
 
 impl DomainCounts {
-    /// Counts one.
-    pub fn note(&mut self, policy: PolicyUsed, failure: Option<Failure>) {
-        let counts = self.under(policy);
+    /// Counts one; gives how many octets that takes more.
+    pub fn note(&mut self, policy: PolicyUsed, failure: Option<Failure>) -> usize {
+        let (counts, octets) = self.under(policy);
         match failure {
-            None => counts.successful += 1,
-            Some(failure) => counts.add(failure, 1),
+            None => {
+                counts.successful += 1;
+                octets
+            }
+            Some(failure) => octets + counts.add(failure, 1),
         }
     }
 
-    /// Adds others.
-    pub fn merge(&mut self, other: DomainCounts) {
+    /// Adds others; gives how many octets that takes more.
+    pub fn merge(&mut self, other: DomainCounts) -> usize {
+        let mut more = 0;
         for theirs in other.policies {
-            let counts = self.under(theirs.policy);
+            let (counts, octets) = self.under(theirs.policy);
+            more += octets;
             counts.successful += theirs.successful;
             for FailureCount { failure, sessions } in theirs.failures {
-                counts.add(failure, sessions);
+                more += counts.add(failure, sessions);
             }
         }
+        more
     }
 
     /// Those that kept their policy, and those that did not.
@@ -188,17 +237,19 @@ impl DomainCounts {
         (successful, self.policies.iter().map(PolicyCounts::failed).sum())
     }
 
-    fn under(&mut self, policy: PolicyUsed) -> &mut PolicyCounts {
+    fn under(&mut self, policy: PolicyUsed) -> (&mut PolicyCounts, usize) {
         let known = self.policies.iter().position(|counts| counts.policy == policy);
         let at = known.or_else(|| {
             let is_alike = |counts: &PolicyCounts| counts.policy.kind == policy.kind;
             if self.policies.len() < POLICIES_MAX { None } else { self.policies.iter().rposition(is_alike) }
         });
         let at = at.unwrap_or(self.policies.len());
+        let mut octets = 0;
         if at == self.policies.len() {
+            octets = policy.octets();
             self.policies.push(PolicyCounts { policy, successful: 0, failures: Vec::new() });
         }
-        &mut self.policies[at]
+        (&mut self.policies[at], octets)
     }
 }
 
@@ -207,7 +258,8 @@ mod tests {
     use super::*;
 
     fn policy(kind: PolicyKind, domain: &str) -> PolicyUsed {
-        PolicyUsed { kind, domain: domain.into(), strings: Vec::new(), hosts: Vec::new() }
+        let lines = (0..1000).map(|number| format!("line {number}"));
+        PolicyUsed::published(kind, domain, lines, std::iter::empty())
     }
 
     fn failure(host: usize) -> Failure {
@@ -234,5 +286,7 @@ mod tests {
         assert_eq!(failures, Some(FAILURES_MAX + 1));
         let longest = twice.policies.iter().flat_map(|counts| &counts.failures);
         assert!(longest.map(|count| count.failure.why.len()).max() <= Some(WHY_MAX_OCTETS));
+        let lists = twice.policies.iter().map(|counts| counts.policy.strings.concat().len());
+        assert!(lists.max() <= Some(LIST_MAX_OCTETS));
     }
 }

@@ -45,9 +45,13 @@ pub enum Avoided<'a> {
 }
 
 impl Session<'_> {
-    /// Under which policy it counts, and as which failure.
-    pub(super) fn judge(&self, demand: &Demand, ended: Ended<'_>) -> (PolicyUsed, Option<Failure>) {
+    /// Under which policy it counts, and as which failure; under none where it failed by our own rules alone.
+    pub(super) fn judge(&self, demand: &Demand, ended: Ended<'_>) -> Option<(PolicyUsed, Option<Failure>)> {
         let policy = self.policy(demand);
+        let is_our_rule = matches!(ended, Ended::Unproven(Unproven::Pkix { .. } | Unproven::Fingerprint));
+        if is_our_rule && policy.kind == PolicyKind::NotFound {
+            return None;
+        }
         let found = match ended {
             Ended::NoStartTls => Some((FailureKind::NoStartTls, String::new())),
             Ended::Broken(why) => Some((FailureKind::Validation, why.to_owned())),
@@ -59,17 +63,14 @@ impl Session<'_> {
             Ended::Secured(_) => None,
         };
         let failure = found.map(|(kind, why)| self.failure(kind, why));
-        (policy, failure)
+        Some((policy, failure))
     }
 
     fn policy(&self, demand: &Demand) -> PolicyUsed {
         match (demand, in_use(self.sts)) {
             (Demand::Dane { base, records } | Demand::Unusable { base, records }, _) => tlsa(base, records),
             (_, Some(policy)) => sts(self.domain, policy),
-            (_, None) => {
-                let domain = self.domain.as_str().to_owned();
-                PolicyUsed { kind: PolicyKind::NotFound, domain, strings: Vec::new(), hosts: Vec::new() }
-            }
+            (_, None) => PolicyUsed::bare(PolicyKind::NotFound, self.domain.as_str()),
         }
     }
 
@@ -103,8 +104,7 @@ pub(super) fn policy_failure(domain: &Domain, found: &Sts) -> Option<(PolicyUsed
         NoPolicy::Record(_) | NoPolicy::Malformed(_) => FailureKind::StsInvalid,
         NoPolicy::Fetch(error) => of_fetch(error),
     };
-    let domain = domain.as_str().to_owned();
-    let policy = PolicyUsed { kind: PolicyKind::Sts, domain, strings: Vec::new(), hosts: Vec::new() };
+    let policy = PolicyUsed::bare(PolicyKind::Sts, domain.as_str());
     // that it is not asked again yet is no other failure
     let why = match why {
         NoPolicy::Fetch(FetchError::Lately(before)) => NoPolicy::Fetch((**before).clone()).to_string(),
@@ -131,8 +131,7 @@ pub(super) fn avoided(
     match why {
         // a resolver that validates answers SERVFAIL to what is bogus
         Avoided::Tlsa(error @ (DnsError::Bogus | DnsError::ServerFailed)) => {
-            let (kind, domain) = (PolicyKind::Tlsa, host.to_owned());
-            let policy = PolicyUsed { kind, domain, strings: Vec::new(), hosts: Vec::new() };
+            let policy = PolicyUsed::bare(PolicyKind::Tlsa, host);
             let failure = Failure::of(FailureKind::DnssecInvalid);
             Some((policy, Failure { host: host.into(), why: error.to_string(), ..failure }))
         }
@@ -146,17 +145,16 @@ pub(super) fn avoided(
 }
 
 fn tlsa(base: &Domain, records: &[Tlsa]) -> PolicyUsed {
-    let strings = records.iter().map(ToString::to_string).collect();
-    PolicyUsed { kind: PolicyKind::Tlsa, domain: base.as_str().into(), strings, hosts: Vec::new() }
+    let records = records.iter().map(ToString::to_string);
+    PolicyUsed::published(PolicyKind::Tlsa, base.as_str(), records, std::iter::empty())
 }
 
 fn sts(domain: &Domain, policy: &Policy) -> PolicyUsed {
-    let hosts: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
-    let mode = format!("mode: {}", policy.mode.as_str());
-    let mut strings = vec!["version: STSv1".to_owned(), mode];
-    strings.extend(hosts.iter().map(|host| format!("mx: {host}")));
-    strings.push(format!("max_age: {}", policy.max_age.as_secs()));
-    PolicyUsed { kind: PolicyKind::Sts, domain: domain.as_str().into(), strings, hosts }
+    let head = ["version: STSv1".to_owned(), format!("mode: {}", policy.mode.as_str())];
+    let hosts = policy.mx.iter().map(|host| format!("mx: {host}"));
+    let strings = head.into_iter().chain(hosts).chain([format!("max_age: {}", policy.max_age.as_secs())]);
+    let hosts = policy.mx.iter().map(ToString::to_string);
+    PolicyUsed::published(PolicyKind::Sts, domain.as_str(), strings, hosts)
 }
 
 fn kind_of(fault: &Unproven) -> FailureKind {

@@ -137,6 +137,27 @@ fn each_session_counts_under_the_policy_that_it_was_judged_by() {
 }
 
 #[test]
+fn what_nobody_else_is_to_blame_for_is_not_told() {
+    let (tally, of) = (Tally::default(), domain("example"));
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let session = Session { domain: &of, sts: &Sts::NotAsked, host: "mx.example", address, from: None };
+    let untrusted = Unproven::Pkix { by: "verify", fault: PkixFault::NotTrusted };
+    for (demand, fault) in [
+        (Demand::Verified { is_sts: false }, &untrusted),
+        (Demand::Fingerprint(Arc::default()), &Unproven::Fingerprint),
+    ] {
+        tally.note(NOW, session, &demand, Ended::Unproven(fault));
+    }
+    assert!(tally.take().0.is_empty(), "an operator's rule is not the domain's");
+    tally.turn(false);
+    tally.note(NOW, session, &Demand::Opportunistic, Ended::NoStartTls);
+    assert!(tally.take().0.is_empty(), "nothing is counted");
+    tally.turn(true);
+    tally.note(NOW, session, &Demand::Encrypted, Ended::Unproven(&Unproven::NoTls("encrypted")));
+    assert_eq!(tally.take().0.len(), 1);
+}
+
+#[test]
 fn policies_are_told_as_they_were_published() {
     let (tally, of) = (Tally::default(), domain("example"));
     let none_listed = (known(StsMode::Enforce), Avoided::NoneListed);
