@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::certificates::{self, Shown};
+use super::certificates::{Gathered, Shown, gather};
 use super::config::{Config, RelayListener};
 use crate::authentication::KeeperSettings;
 use crate::clock::Clock;
@@ -41,8 +41,9 @@ pub(super) fn keeper_settings(config: &Config) -> KeeperSettings {
 }
 
 /// What sessions go by, and the certificates that are shown in them.
-pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<(Rules, Vec<Shown>)> {
-    let (identities, shown) = certificates::all(config)?;
+pub(super) fn rules(config: &Config, clock: &Clock, former: &[Shown]) -> anyhow::Result<(Rules, Gathered)> {
+    let gathered = gather(config, former).context("reading tls.certificates")?;
+    let identities = gathered.shown.iter().map(|one| one.identity.clone()).collect();
     let asked = if config.clients.any_by_certificate() {
         ClientCertificates::Asked
     } else {
@@ -51,7 +52,7 @@ pub(super) fn rules(config: &Config, clock: &Clock) -> anyhow::Result<(Rules, Ve
     let mut rules = Rules::new(config.clients.clone());
     rules.tls = Some(ServerTls::new(identities, asked, clock.clone())?);
     (rules.patience, rules.limits) = (config.patience, config.connections);
-    Ok((rules, shown))
+    Ok((rules, gathered))
 }
 
 /// What is said and believed at a listener.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actix::Addr;
@@ -20,7 +20,7 @@ use super::control::{self, Control, RecordBook};
 use super::gauges::{self, LastRoom};
 use super::health::Health;
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
-use super::reload::{Reins, Reloader};
+use super::reload::{Reins, Reloader, tell_faults};
 use super::validation;
 use crate::authentication::{Keeper, KeyRing, Signers};
 use crate::clock::Clock;
@@ -115,7 +115,8 @@ impl Relay {
         tokio::spawn(keeper.clone().run(stopping.clone()));
         let gate = Gate::new(store.clone(), ids, clock.clone(), gate_settings(&config))
             .with_signing(Signing::new(keeper.clone(), cpu));
-        let (rules, shown) = rules(&config, &clock)?;
+        let (rules, gathered) = rules(&config, &clock, &[])?;
+        tell_faults(&gathered);
         let inbound = Inbound::new(gate.clone(), rules, clock.clone(), work.clone());
         let inbound = Arc::new(inbound);
         let (listeners, doors) = listen(&config, &inbound)?;
@@ -125,7 +126,7 @@ impl Relay {
         let (deps, https, web) = ground.clone().sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
         tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
-        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), shown };
+        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), shown: gathered.shown };
         let certificates = Arc::new(CertificateKeeper::new(&config, parts));
         let reports = Arc::new(ground.reporting(&config, &deps, web));
         let reporting = Reporting {
@@ -135,12 +136,14 @@ impl Relay {
         };
         let outbound = Outbound::start(deps.clone(), inbox);
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
+        let looked_after = Arc::new(OnceLock::new());
         let health = Health {
             store: store.clone(),
             outbound: outbound.clone(),
             deps: deps.clone(),
             validation: validation.clone(),
             certificates: certificates.clone(),
+            looked_after: looked_after.clone(),
             room: LastRoom::default(),
             log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
             listeners: listeners.into_iter().map(run).collect(),
@@ -167,7 +170,9 @@ impl Relay {
             manager,
         };
         let reloader = Arc::new(Reloader::new(config, reins));
-        tokio::spawn(certificates.clone().run(reloader.clone(), stopping.clone()));
+        let keeping = tokio::spawn(certificates.clone().run(reloader.clone()));
+        let _ = looked_after.set(keeping.abort_handle());
+        end_with(keeping, stopping.clone());
         let control = Control {
             deps,
             manager: outbound.clone(),
@@ -260,6 +265,14 @@ impl Relay {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")
     }
+}
+
+/// Ends a task when the relay stops.
+fn end_with(task: JoinHandle<()>, mut stopping: watch::Receiver<bool>) {
+    tokio::spawn(async move {
+        let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+        task.abort();
+    });
 }
 
 /// Reads the policies of domains again before they run out, until the relay stops.

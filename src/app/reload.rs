@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::certificates::{CertificateKeeper, Shown};
+use super::certificates::{CertificateKeeper, Gathered, Shown};
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::serve::keep_to;
@@ -143,7 +143,7 @@ pub(super) struct Reins {
 struct Prepared {
     config: Config,
     rules: Rules,
-    shown: Vec<Shown>,
+    gathered: Gathered,
     tls: Tls,
     resolver: HickoryResolver,
 }
@@ -152,36 +152,52 @@ struct Prepared {
 pub(super) struct Reloader {
     running: Mutex<Arc<Config>>,
     reins: Reins,
+    /// What was last said of certificates that do not serve.
+    told: Mutex<String>,
 }
 
 impl Reloader {
     pub(super) fn new(running: Config, reins: Reins) -> Self {
-        Reloader { running: Mutex::new(Arc::new(running)), reins }
+        Reloader { running: Mutex::new(Arc::new(running)), reins, told: Mutex::default() }
     }
 
-    /// Shows the certificates that there are now. Where they do not serve, the former are shown on.
-    pub(super) async fn show_certificates(&self) {
+    /// Shows the certificates that there are now; what does not serve is shown on as it was, and that is told.
+    pub(super) async fn show_certificates(&self) -> Result<(), String> {
         let running = self.running.lock().await;
         let (config, clock) = (running.clone(), self.reins.clock.clone());
-        match tokio::task::spawn_blocking(move || rules(&config, &clock)).await {
-            Ok(Ok((rules, shown))) => {
+        let former = self.reins.certificates.shown();
+        let made = tokio::task::spawn_blocking(move || rules(&config, &clock, &former));
+        let made = made
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|made| made.map_err(|error| format!("{error:#}")));
+        let faults = match made {
+            Ok((rules, Gathered { shown, faults })) => {
                 self.reins.inbound.rules.replace(rules);
                 self.reins.certificates.show(shown);
-                tracing::info!(event = "certificates_shown");
+                faults.join("; ")
             }
-            Ok(Err(error)) => {
-                tracing::error!(event = "certificates_not_shown", error = format!("{error:#}"));
-            }
-            // a panic is told elsewhere
-            Err(_) => {}
+            Err(error) => error,
+        };
+        // told once, however often it is tried
+        let is_news = *self.told.lock().await != faults;
+        self.told.lock().await.clone_from(&faults);
+        if faults.is_empty() {
+            tracing::info!(event = "certificates_shown");
+            return Ok(());
         }
+        if is_news {
+            tracing::error!(event = "certificates_not_shown", error = faults);
+        }
+        Err(faults)
     }
 
     /// Reads the files again, and changes what may change.
     pub(super) async fn reload(&self) -> ReloadReport {
         let mut running = self.running.lock().await;
         let (before, clock) = (running.clone(), self.reins.clock.clone());
-        let prepared = tokio::task::spawn_blocking(move || prepare(&before, &clock));
+        let former = self.reins.certificates.shown();
+        let prepared = tokio::task::spawn_blocking(move || prepare(&before, &clock, &former));
         let report = match prepared.await.unwrap_or_else(|panic| Err(failure(&running, &panic.to_string()))) {
             Ok((difference, prepared)) => {
                 *running = Arc::new(self.reins.turn(prepared));
@@ -226,7 +242,11 @@ fn failure(running: &Config, why: &str) -> ConfigFaults {
 }
 
 /// Reads files and certificates: it may wait for the disk.
-fn prepare(running: &Config, clock: &Clock) -> Result<(Difference, Prepared), ConfigFaults> {
+fn prepare(
+    running: &Config,
+    clock: &Clock,
+    former: &[Shown],
+) -> Result<(Difference, Prepared), ConfigFaults> {
     let file = running.file.as_ref().ok_or_else(|| failure(running, "there is no file to read again"))?;
     let new = Config::load(file)?;
     let difference = compare(&running.settings, &new.settings);
@@ -236,20 +256,29 @@ fn prepare(running: &Config, clock: &Clock) -> Result<(Difference, Prepared), Co
     }
     let built = || -> anyhow::Result<_> {
         let resolver = HickoryResolver::new(&config.dns).context("setting up the resolver")?;
-        Ok((rules(&config, clock)?, client_tls(&config, clock)?, resolver))
+        Ok((rules(&config, clock, former)?, client_tls(&config, clock)?, resolver))
     };
     // the files were right when they were read: they have changed since, or the machine is short of something
-    let ((rules, shown), tls, resolver) = built().map_err(|error| failure(running, &format!("{error:#}")))?;
-    Ok((difference, Prepared { config, rules, shown, tls, resolver }))
+    let ((rules, gathered), tls, resolver) =
+        built().map_err(|error| failure(running, &format!("{error:#}")))?;
+    Ok((difference, Prepared { config, rules, gathered, tls, resolver }))
+}
+
+/// Says which certificates are not those that they should be.
+pub(super) fn tell_faults(gathered: &Gathered) {
+    for fault in &gathered.faults {
+        tracing::error!(event = "certificate_unfit", error = fault);
+    }
 }
 
 impl Reins {
     /// Puts the new values in place of the old; gives what holds then.
     fn turn(&self, prepared: Prepared) -> Config {
-        let Prepared { config, rules, shown, tls, resolver } = prepared;
+        let Prepared { config, rules, gathered, tls, resolver } = prepared;
+        tell_faults(&gathered);
         self.gate.change(gate_settings(&config));
         self.keeper.change(keeper_settings(&config));
-        self.certificates.change(&config, shown);
+        self.certificates.change(&config, gathered.shown);
         self.reports.change(config.reports.clone());
         self.resolver.become_like(&resolver);
         self.https.replace(tls.verified.clone());

@@ -172,6 +172,8 @@ metrics! {
             "Connections that no mail went over because the host did not prove what it must, by what demanded it.",
         Gauge CERTIFICATE_EXPIRY = "barid_certificate_expiry_timestamp_seconds" [NAME] Seconds:
             "When a certificate that clients are shown ends, since 1970; by the first name that it is for. Those that nobody vouches for are not told.",
+        Gauge CERTIFICATES_AILING = "barid_certificates_ailing" [] Count:
+            "Certificates with which something is wrong: ended, or about to; or not had yet, so that a stand-in is shown; and challenges that cannot be answered.",
         Counter CERTIFICATES_ORDERED = "barid_certificates_ordered_total" [ORDER] Count:
             "Certificates ordered by ACME, by whether they were issued.",
         Counter TLS_REPORTS = "barid_tls_reports_total" [REPORT] Count:

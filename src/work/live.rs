@@ -31,6 +31,12 @@ impl<T> Clone for Live<T> {
     }
 }
 
+impl<T: Default> Default for Live<T> {
+    fn default() -> Self {
+        Live::new(T::default())
+    }
+}
+
 impl<T> From<T> for Live<T> {
     fn from(value: T) -> Self {
         Live::new(value)

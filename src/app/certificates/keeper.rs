@@ -1,35 +1,34 @@
-//! Orders certificates before they run out, and looks whether those of others have changed.
+//! Looks after certificates: two loops, one for those that we order and one for those that others write.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use metrics::counter;
-use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, spawn_blocking};
+use metrics::gauge;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::shelf::{AcmeShelf, Trouble};
-use super::{Origin, Shown, tell};
+use super::orders::{Asker, Trouble};
+use super::shelf::AcmeShelf;
+use super::watch::{Stamps, have_changed, stamps};
+use super::{Origin, Shown};
 use crate::app::config::Config;
-use crate::app::control::iso;
 use crate::app::reload::Reloader;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::mail::Domain;
-use crate::net::{Authority, AuthoritySettings, Challenges, Https, Issued};
+use crate::net::{AuthoritySettings, Challenges, Https};
 use crate::observe::names;
 use crate::work::Live;
 
-/// Certificates that run out so soon are told of, or with so much of their life left.
-const TOLD_BEFORE: Duration = Duration::from_secs(7 * 86_400);
-const TOLD_WITH: u32 = 6;
+/// How long it is rested at least between two looks.
+const REST_LEAST: Duration = Duration::from_secs(1);
 
 /// How certificates are had by ACME.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::app) struct AcmeSettings {
     pub(in crate::app) authority: AuthoritySettings,
     /// The names, each of which has a certificate.
@@ -42,8 +41,8 @@ pub(in crate::app) struct AcmeSettings {
 
 /// What the keeper goes by.
 #[derive(Clone, Debug)]
-struct Settings {
-    acme: AcmeSettings,
+pub(super) struct Settings {
+    pub(super) acme: AcmeSettings,
     /// Files that others write.
     files: Vec<PathBuf>,
     every: Duration,
@@ -56,9 +55,6 @@ impl Settings {
     }
 }
 
-/// What a file was when it was looked at: time of its last change, length, and place.
-type Stamp = (i64, i64, u64, u64);
-
 /// What the keeper is made of.
 pub(in crate::app) struct KeeperParts {
     pub(in crate::app) clock: Clock,
@@ -67,18 +63,28 @@ pub(in crate::app) struct KeeperParts {
     pub(in crate::app) shown: Vec<Shown>,
 }
 
+/// Where challenges are answered now, or why not.
+#[derive(Default)]
+struct Listening {
+    at: Option<(SocketAddr, JoinHandle<()>)>,
+    failed: Option<String>,
+}
+
 /// Looks after certificates.
 pub(in crate::app) struct CertificateKeeper {
-    clock: Clock,
-    https: Https,
-    shelf: AcmeShelf,
-    settings: Live<Settings>,
+    pub(super) clock: Clock,
+    pub(super) https: Https,
+    pub(super) shelf: AcmeShelf,
+    pub(super) settings: Live<Settings>,
+    pub(super) challenges: Challenges,
     shown: Live<Vec<Shown>>,
-    challenges: Challenges,
-    listening: Mutex<Option<(SocketAddr, AbortHandle)>>,
-    stamps: Mutex<BTreeMap<PathBuf, Option<Stamp>>>,
+    /// What is kept on the shelf too.
+    troubles: Mutex<HashMap<Domain, Trouble>>,
+    listening: tokio::sync::Mutex<Listening>,
+    cannot_listen: Mutex<Option<String>>,
+    stamps: Mutex<Stamps>,
     /// Held while something is ordered.
-    turn: tokio::sync::Mutex<()>,
+    pub(super) turn: tokio::sync::Mutex<()>,
     woken: Notify,
 }
 
@@ -86,44 +92,60 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn stamps(files: &[PathBuf]) -> BTreeMap<PathBuf, Option<Stamp>> {
-    let stamp = |file: &PathBuf| {
-        let seen = fs::metadata(file).ok()?;
-        Some((seen.mtime(), seen.mtime_nsec(), seen.len(), seen.ino()))
-    };
-    files.iter().map(|file| (file.clone(), stamp(file))).collect()
-}
-
 impl CertificateKeeper {
-    /// A keeper of what is shown now. Reads the times of files.
+    /// A keeper of what is shown now. Blocking.
     pub(in crate::app) fn new(config: &Config, parts: KeeperParts) -> Self {
-        let settings = Settings::of(config);
-        tell(&parts.shown);
-        CertificateKeeper {
+        let (settings, shelf) = (Settings::of(config), AcmeShelf::of(&config.data_dir));
+        let trouble = |name: &Domain| Some((name.clone(), shelf.trouble(name)?));
+        let troubles: HashMap<_, _> = config.acme.domains.iter().filter_map(trouble).collect();
+        let keeper = CertificateKeeper {
             clock: parts.clock,
             https: parts.https,
-            shelf: AcmeShelf::of(&config.data_dir),
             stamps: stamps(&settings.files).into(),
+            shelf,
             settings: settings.into(),
-            shown: parts.shown.into(),
             challenges: Challenges::default(),
-            listening: Mutex::default(),
+            shown: Live::default(),
+            troubles: troubles.into(),
+            listening: tokio::sync::Mutex::default(),
+            cannot_listen: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             woken: Notify::new(),
-        }
+        };
+        keeper.show(parts.shown);
+        keeper
     }
 
-    /// Goes by another configuration, and others are shown, from now on.
+    /// Goes by another configuration, and others are shown, from now on. Where certificates are had in another way, what
+    /// failed before says nothing.
     pub(in crate::app) fn change(&self, config: &Config, shown: Vec<Shown>) {
-        self.settings.replace(Settings::of(config));
+        let settings = Settings::of(config);
+        if settings.acme != self.settings.now().acme {
+            lock(&self.troubles).clear();
+        }
+        self.settings.replace(settings);
         self.show(shown);
         self.woken.notify_one();
     }
 
     /// Others are shown now.
     pub(in crate::app) fn show(&self, shown: Vec<Shown>) {
-        tell(&shown);
+        let title = |shown: &[Shown]| -> BTreeSet<String> {
+            let told = shown.iter().filter(|one| one.origin != Origin::SelfSigned);
+            told.map(|one| one.described.title.clone()).collect()
+        };
+        for gone in title(&self.shown.now()).difference(&title(&shown)) {
+            gauge!(names::CERTIFICATE_EXPIRY, "name" => gone.clone()).set(f64::NAN);
+        }
+        for name in title(&shown) {
+            let of_name =
+                shown.iter().filter(|one| one.origin != Origin::SelfSigned && one.described.title == name);
+            let first = of_name.map(|one| one.described.not_after.as_secs()).min().unwrap_or_default();
+            // seconds since 1970 are exact in a float for longer than certificates hold
+            gauge!(names::CERTIFICATE_EXPIRY, "name" => name).set(first as f64);
+        }
         self.shown.replace(shown);
+        self.tell_ailments();
     }
 
     /// Those that are shown.
@@ -133,169 +155,114 @@ impl CertificateKeeper {
 
     /// Why one could not be had or replaced.
     pub(in crate::app) fn trouble(&self, name: &Domain) -> Option<Trouble> {
-        self.shelf.trouble(name)
+        lock(&self.troubles).get(name).cloned()
+    }
+
+    /// Keeps it; in memory whatever the disk says.
+    pub(super) async fn note(&self, name: &Domain, trouble: &Trouble) -> io::Result<()> {
+        lock(&self.troubles).insert(name.clone(), trouble.clone());
+        let (shelf, of, trouble) = (self.shelf.clone(), name.clone(), trouble.clone());
+        let kept = spawn_blocking(move || shelf.ensure().and_then(|()| shelf.note_trouble(&of, &trouble)));
+        kept.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    pub(super) async fn forget_trouble(&self, name: &Domain) {
+        lock(&self.troubles).remove(name);
+        let (shelf, of) = (self.shelf.clone(), name.clone());
+        // fails where the process ends
+        let _ = spawn_blocking(move || shelf.forget_trouble(&of)).await;
     }
 
     /// What is wrong with those that are shown, in words.
     pub(in crate::app) fn ailments(&self) -> Vec<String> {
         let now = self.clock.shown();
-        let ailment = |one: &Shown| {
-            let described = &one.described;
-            let life = described.not_after.since(described.not_before);
-            let is_late = now.after(TOLD_BEFORE.min(life / TOLD_WITH)) >= described.not_after;
-            match (one.origin, &one.ordered) {
-                (Origin::SelfSigned, Some(name)) => Some(format!("{name} has no certificate yet")),
-                _ if is_late && now >= described.not_after => {
-                    Some(format!("that for {described} has expired"))
-                }
-                _ if is_late => {
-                    let until = iso(described.not_after).unwrap_or_default();
-                    Some(format!("that for {described} expires at {until}"))
-                }
-                _ => None,
-            }
+        let shown = self.shown();
+        let with_reason = |one: &Shown| {
+            let ailment = one.ailment(now)?;
+            let trouble = one.ordered.as_ref().and_then(|name| self.trouble(name));
+            Some(trouble.map_or(ailment.clone(), |trouble| format!("{ailment}: {}", trouble.error)))
         };
-        self.shown().iter().filter_map(ailment).collect()
+        let cannot_listen = lock(&self.cannot_listen).clone();
+        shown.iter().filter_map(with_reason).chain(cannot_listen).collect()
     }
 
-    /// Looks after them until it is told to stop.
-    pub(in crate::app) async fn run(
-        self: Arc<Self>,
-        reloader: Arc<Reloader>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    fn tell_ailments(&self) {
+        gauge!(names::CERTIFICATES_AILING)
+            .set(f64::from(u32::try_from(self.ailments().len()).unwrap_or(u32::MAX)));
+    }
+
+    /// Looks after them for as long as it is let.
+    pub(in crate::app) async fn run(self: Arc<Self>, reloader: Arc<Reloader>) {
+        tokio::join!(self.order_now_and_then(&reloader), self.watch(&reloader));
+    }
+
+    async fn order_now_and_then(&self, reloader: &Reloader) {
         loop {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return self.close(),
-                () = self.tend(&reloader) => {}
+            // told in the log, and by /healthz
+            let _ = self.listen().await;
+            for name in &self.settings.now().acme.domains {
+                // after a jump of the clock nobody knows what is due
+                if !self.clock.has_jumped() && self.due(name).is_some_and(|at| at <= self.clock.now()) {
+                    // told in the log, and by `barid cert ls`
+                    let _ = self.renew(name, (Asker::Keeper, false), reloader).await;
+                }
             }
-            let rest = self.rest();
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return self.close(),
-                _ = timeout(rest, self.woken.notified()) => {}
+            let (settings, now) = (self.settings.now(), self.clock.now());
+            let due = settings.acme.domains.iter().filter_map(|name| self.due(name)).min();
+            let rest = due.map_or(settings.every, |due| due.since(now)).min(settings.every);
+            // or until there is something else to do
+            let _ = timeout(rest.max(REST_LEAST), self.woken.notified()).await;
+        }
+    }
+
+    async fn watch(&self, reloader: &Reloader) {
+        loop {
+            let settings = self.settings.now();
+            tokio::time::sleep(settings.every).await;
+            let files = settings.files.clone();
+            // fails where the process ends
+            let Ok(found) = spawn_blocking(move || stamps(&files)).await else { return };
+            // what does not fit together may be half of a change, and is looked at again
+            if !have_changed(&lock(&self.stamps), &found) || reloader.show_certificates().await.is_ok() {
+                *lock(&self.stamps) = found;
             }
+            self.tell_ailments();
         }
     }
 
-    fn close(&self) {
-        if let Some((_, listening)) = lock(&self.listening).take() {
-            listening.abort();
-        }
-    }
-
-    async fn tend(&self, reloader: &Reloader) {
-        if self.files_have_changed().await {
-            // what does not fit together may be half of a change: the other half is seen too
-            reloader.show_certificates().await;
-        }
-        self.listen();
-        for name in &self.settings.now().acme.domains {
-            if self.due(name).is_some_and(|at| at <= self.clock.shown()) {
-                // told in the log, and by `barid cert ls`
-                let _ = self.renew(name, false, reloader).await;
-            }
-        }
-    }
-
-    async fn files_have_changed(&self) -> bool {
-        let files = self.settings.now().files.clone();
-        // fails where the process ends
-        let Ok(found) = spawn_blocking(move || stamps(&files)).await else { return false };
-        let mut known = lock(&self.stamps);
-        let is_other =
-            found.iter().any(|(file, stamp)| known.get(file).is_some_and(|before| before != stamp));
-        *known = found;
-        is_other
-    }
-
-    /// Answers challenges where, and as long as, certificates are had by them. That it cannot is told by the order that
-    /// fails for it, but here first.
-    fn listen(&self) {
+    /// Answers challenges where, and as long as, certificates are had by them.
+    pub(super) async fn listen(&self) -> Result<(), String> {
         let settings = self.settings.now();
         let wanted = (!settings.acme.domains.is_empty()).then_some(settings.acme.listen);
-        let mut listening = lock(&self.listening);
-        if listening.as_ref().map(|(address, _)| *address) == wanted {
-            return;
-        }
-        if let Some((_, former)) = listening.take() {
+        let mut listening = self.listening.lock().await;
+        let now = listening.at.as_ref().filter(|(_, serving)| !serving.is_finished()).map(|(at, _)| *at);
+        if now != wanted
+            && let Some((_, former)) = listening.at.take()
+        {
             former.abort();
+            // its end frees the port
+            let _ = former.await;
         }
-        let Some(address) = wanted else { return };
-        match self.challenges.serve_at(address) {
-            Ok(handle) => *listening = Some((address, handle)),
-            Err(error) => {
-                let remedy = "free the port, allow it (CAP_NET_BIND_SERVICE below 1024), or set acme.listen";
-                tracing::error!(event = "challenges_not_served", address = %address, error = %error, remedy);
-            }
+        let failed = match wanted.filter(|_| now != wanted) {
+            None => None,
+            Some(address) => match self.challenges.serve_at(address) {
+                Ok(serving) => {
+                    listening.at = Some((address, serving));
+                    None
+                }
+                Err(error) => Some(format!(
+                    "challenges cannot be answered at {address}: {error}; free the port, allow it \
+                     (CAP_NET_BIND_SERVICE below 1024), or set acme.listen"
+                )),
+            },
+        };
+        if let Some(why) = &failed
+            && listening.failed.as_ref() != Some(why)
+        {
+            tracing::error!(event = "challenges_not_answered", error = why);
         }
-    }
-
-    /// When a name's certificate is to be had or replaced.
-    fn due(&self, name: &Domain) -> Option<Timestamp> {
-        let shown = self.shown();
-        let one = shown.iter().find(|one| one.ordered.as_ref() == Some(name))?;
-        let wanted = one.renew_at().unwrap_or(one.described.not_before);
-        let trouble = self.shelf.trouble(name).map(|trouble| trouble.next());
-        Some(trouble.map_or(wanted, |next| next.max(wanted)))
-    }
-
-    fn rest(&self) -> Duration {
-        let (settings, now) = (self.settings.now(), self.clock.shown());
-        let due = settings.acme.domains.iter().filter_map(|name| self.due(name)).min();
-        // one that is due already has failed to be told so, and must not keep a core busy
-        let until = due.map_or(settings.every, |due| due.since(now).max(Duration::from_secs(1)));
-        until.min(settings.every)
-    }
-
-    /// Has a new certificate signed for a name, and shows it.
-    pub(in crate::app) async fn renew(
-        &self,
-        name: &Domain,
-        with_new_key: bool,
-        reloader: &Reloader,
-    ) -> Result<(), String> {
-        let _turn = self.turn.lock().await;
-        self.listen();
-        let ordered = self.order(name, with_new_key).await;
-        let result = if ordered.is_ok() { "issued" } else { "failed" };
-        counter!(names::CERTIFICATES_ORDERED, "result" => result).increment(1);
-        match ordered {
-            Ok(()) => {
-                reloader.show_certificates().await;
-                let shown = self.shown();
-                let until = shown.iter().find(|one| one.ordered.as_ref() == Some(name));
-                let until = until.and_then(|one| iso(one.described.not_after)).unwrap_or_default();
-                tracing::info!(event = "certificate_issued", domain = %name, not_after = until);
-                Ok(())
-            }
-            Err(error) => {
-                let (shelf, of, now) = (self.shelf.clone(), name.clone(), self.clock.shown());
-                let told = error.clone();
-                let noted = spawn_blocking(move || {
-                    let trouble = Trouble::again(shelf.trouble(&of), now, told);
-                    shelf.note_trouble(&of, &trouble);
-                    trouble.next()
-                });
-                let next = noted.await.ok().and_then(iso).unwrap_or_default();
-                tracing::error!(event = "certificate_not_renewed", domain = %name, error, next);
-                Err(error)
-            }
-        }
-    }
-
-    async fn order(&self, name: &Domain, with_new_key: bool) -> Result<(), String> {
-        let (settings, shelf, of) = (self.settings.now(), self.shelf.clone(), name.clone());
-        let keeps = settings.acme.keeps_keys && !with_new_key;
-        let begun = spawn_blocking(move || {
-            shelf.ensure().map_err(|error| format!("making its directory: {error}"))?;
-            Ok::<_, String>(if keeps { shelf.key(&of) } else { None })
-        });
-        let key = begun.await.map_err(|error| error.to_string())??;
-        let (authority, account) = (settings.acme.authority.clone(), self.shelf.account());
-        let authority = Authority::new(authority, self.https.clone(), account);
-        let issued = authority.issue(name, key.as_deref(), &self.challenges).await;
-        let issued: Issued = issued.map_err(|error| error.to_string())?;
-        let (shelf, of) = (self.shelf.clone(), name.clone());
-        spawn_blocking(move || shelf.put(&of, &issued)).await.map_err(|error| error.to_string())?
+        listening.failed.clone_from(&failed);
+        lock(&self.cannot_listen).clone_from(&failed);
+        failed.map_or(Ok(()), Err)
     }
 }

@@ -1,54 +1,36 @@
 //! What is kept of certificates by ACME: `data_dir/acme`.
 //!
-//! `NAME.pem` is a certificate, its chain and its key, in one file, so that they always belong together; `NAME.json`
-//! stands beside it while it could not be had or replaced. All are the owner's alone.
+//! `NAME.pem` is a certificate, its chain and its key, in one file, so that they always belong together;
+//! `NAME.former.pem` is the one before it where that had another key; `NAME.trouble.json` stands beside it from the
+//! beginning of an order to its good end. All are the owner's alone.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::clock::Timestamp;
+use super::orders::Trouble;
 use crate::files::{Former, keep};
 use crate::mail::Domain;
-use crate::net::{Identity, Issued};
+use crate::net::{CertificateError, Fingerprint, Identity, Issued};
 
-/// The first wait after a failure; each is five times as long as the one before. Authorities count failures, and refuse
-/// more than some five within an hour.
-const FIRST_WAIT: Duration = Duration::from_secs(60);
-const WAIT_GROWS: u32 = 5;
-const WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
+/// The first line of a certificate's file says who signed it.
+const BY: &str = "# by ";
+const DIGEST_DIGITS: usize = 16;
 
 /// Where it is.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct AcmeShelf(PathBuf);
+pub(super) struct AcmeShelf(PathBuf);
 
-/// Why a certificate could not be had.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(in crate::app) struct Trouble {
-    /// What happened last.
-    pub(in crate::app) error: String,
-    /// How often in a row.
-    failures: u32,
-    /// When it is tried next, in milliseconds since 1970.
-    next: u64,
+fn directory_of(text: &str) -> &str {
+    text.lines().next().and_then(|line| line.strip_prefix(BY)).unwrap_or_default()
 }
 
-impl Trouble {
-    /// Once more.
-    pub(super) fn again(before: Option<Trouble>, now: Timestamp, error: String) -> Self {
-        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let wait = FIRST_WAIT.saturating_mul(WAIT_GROWS.saturating_pow(failures - 1)).min(WAIT_MAX);
-        Trouble { error, failures, next: now.after(wait).as_millis() }
-    }
-
-    /// When it is tried next.
-    pub(super) fn next(&self) -> Timestamp {
-        Timestamp::from_millis(self.next)
-    }
+/// The private key in a text, as it stands.
+fn key_in(text: &str) -> Result<String, String> {
+    let all = pem::parse_many(text).map_err(|error| error.to_string())?;
+    let key = all.iter().find(|part| part.tag().ends_with("PRIVATE KEY"));
+    key.map(pem::encode).ok_or_else(|| "it holds no private key".to_owned())
 }
 
 impl AcmeShelf {
@@ -60,9 +42,10 @@ impl AcmeShelf {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)
     }
 
-    /// The account's file.
-    pub(super) fn account(&self) -> PathBuf {
-        self.0.join("account.json")
+    /// The file of the account at an authority.
+    pub(super) fn account(&self, directory: &str) -> PathBuf {
+        let digest = Fingerprint::of(directory.as_bytes()).to_string();
+        self.0.join(format!("account-{}.json", &digest[..DIGEST_DIGITS]))
     }
 
     /// The file of a certificate.
@@ -71,32 +54,38 @@ impl AcmeShelf {
     }
 
     fn trouble_file(&self, name: &Domain) -> PathBuf {
-        self.0.join(format!("{name}.json"))
+        self.0.join(format!("{name}.trouble.json"))
     }
 
-    /// The certificate for a name, where there is one that serves.
-    pub(super) fn identity(&self, name: &Domain) -> Option<Identity> {
+    /// The certificate for a name, where there is one, and the directory of who signed it.
+    pub(super) fn find(&self, name: &Domain) -> Result<Option<(Identity, String)>, CertificateError> {
         let file = self.file(name);
-        match Identity::from_files(&file, &file) {
-            Ok(identity) => Some(identity),
-            Err(error) => {
-                if file.exists() {
-                    tracing::error!(event = "certificate_unreadable", error = %error);
+        if matches!(fs::exists(&file), Ok(false)) {
+            return Ok(None);
+        }
+        let identity = Identity::from_own_file(&file)?;
+        let text = fs::read_to_string(&file).map_err(|error| CertificateError::Read { file, error })?;
+        Ok(Some((identity, directory_of(&text).to_owned())))
+    }
+
+    /// Its key, in PEM, or else that of its stand-in, of which records may have been published already. One that cannot
+    /// be read is not to be replaced.
+    pub(super) fn key(&self, name: &Domain, stand_in: &Path) -> Result<Option<String>, String> {
+        for file in [self.file(name).as_path(), stand_in] {
+            match fs::read_to_string(file) {
+                Ok(text) => {
+                    let key = key_in(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+                    return Ok(Some(key));
                 }
-                None
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(format!("{}: {error}", file.display())),
             }
         }
+        Ok(None)
     }
 
-    /// Its key, in PEM.
-    pub(super) fn key(&self, name: &Domain) -> Option<String> {
-        let text = fs::read_to_string(self.file(name)).ok()?;
-        let all = pem::parse_many(text).ok()?;
-        all.iter().find(|part| part.tag().ends_with("PRIVATE KEY")).map(pem::encode)
-    }
-
-    /// Puts a certificate in the place of the former one, if it serves.
-    pub(super) fn put(&self, name: &Domain, issued: &Issued) -> Result<(), String> {
+    /// Puts a certificate in the place of the former one, if it serves. A former one with another key is kept.
+    pub(super) fn put(&self, name: &Domain, issued: &Issued, directory: &str) -> Result<(), String> {
         let file = self.file(name);
         let told = |error: &dyn std::fmt::Display| format!("keeping {}: {error}", file.display());
         let identity = Identity::from_pem(&issued.chain, &issued.key).map_err(|error| told(&error))?;
@@ -104,22 +93,24 @@ impl AcmeShelf {
         if !identity.described().is_some_and(|described| described.names.iter().any(is_for)) {
             return Err(told(&"the authority's certificate is for other names"));
         }
-        let text = format!("{}\n{}", issued.chain.trim_end(), issued.key);
-        keep(&file, text.as_bytes(), Former::Replaced).map_err(|error| told(&error))?;
-        self.forget_trouble(name);
-        Ok(())
+        if let Ok(former) = fs::read_to_string(&file)
+            && key_in(&former).ok() != key_in(&issued.key).ok()
+        {
+            let aside = self.0.join(format!("{name}.former.pem"));
+            keep(&aside, former.as_bytes(), Former::Replaced).map_err(|error| told(&error))?;
+        }
+        let text = format!("{BY}{directory}\n{}\n{}", issued.chain.trim_end(), issued.key);
+        keep(&file, text.as_bytes(), Former::Replaced).map_err(|error| told(&error))
     }
 
     /// What went wrong last, where it has not come right since.
-    pub(in crate::app) fn trouble(&self, name: &Domain) -> Option<Trouble> {
+    pub(super) fn trouble(&self, name: &Domain) -> Option<Trouble> {
         serde_json::from_slice(&fs::read(self.trouble_file(name)).ok()?).ok()
     }
 
-    pub(super) fn note_trouble(&self, name: &Domain, trouble: &Trouble) {
-        let octets = serde_json::to_vec(trouble).unwrap_or_default();
-        if let Err(error) = keep(&self.trouble_file(name), &octets, Former::Replaced) {
-            tracing::error!(event = "certificate_trouble_not_kept", domain = %name, error = %error);
-        }
+    pub(super) fn note_trouble(&self, name: &Domain, trouble: &Trouble) -> io::Result<()> {
+        let octets = serde_json::to_vec(trouble).map_err(io::Error::other)?;
+        keep(&self.trouble_file(name), &octets, Former::Replaced)
     }
 
     pub(super) fn forget_trouble(&self, name: &Domain) {
@@ -138,51 +129,56 @@ mod tests {
     use rcgen::{KeyPair, generate_simple_self_signed};
     use std::os::unix::fs::PermissionsExt as _;
 
+    const CA: &str = "https://ca.example/directory";
+
     fn issued(name: &str) -> Issued {
         let made = generate_simple_self_signed([name.to_owned()]).expect("makes");
         Issued { chain: made.cert.pem(), key: made.signing_key.serialize_pem() }
     }
 
-    #[test]
-    fn a_certificate_takes_the_place_of_another_only_where_it_serves() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (shelf, name) = (AcmeShelf::of(dir.path()), Domain::parse("mx.example.org").expect("a name"));
-        shelf.ensure().expect("is made");
-        assert!(shelf.identity(&name).is_none() && shelf.key(&name).is_none());
-        let first = issued("mx.example.org");
-        shelf.note_trouble(&name, &Trouble::again(None, Timestamp::from_millis(0), "x".into()));
-        shelf.put(&name, &first).expect("is kept");
-        assert_eq!(shelf.trouble(&name), None, "it has come right");
-        let digest = |shelf: &AcmeShelf| {
-            shelf.identity(&name).and_then(|identity| identity.described()).expect("serves").key_digest
-        };
-        let kept = digest(&shelf);
-        let others_key = Issued { key: issued("mx.example.org").key, ..issued("mx.example.org") };
-        for bad in [issued("mx.example.net"), others_key, Issued { chain: "no PEM".into(), ..issued("x") }] {
-            assert!(shelf.put(&name, &bad).is_err());
-            assert_eq!(digest(&shelf), kept);
-        }
-        let key = KeyPair::from_pem(&shelf.key(&name).expect("has one")).expect("is a key");
-        assert_eq!(key.serialized_der(), KeyPair::from_pem(&first.key).expect("is a key").serialized_der());
-        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
-        assert_eq!((mode(&shelf.0), mode(&shelf.file(&name))), (0o700, 0o600));
+    fn same_key(one: &str, other: &str) -> bool {
+        let der = |pem: &str| KeyPair::from_pem(pem).expect("is a key").serialize_der();
+        der(one) == der(other)
     }
 
     #[test]
-    fn failures_are_waited_after_longer_and_longer_and_outlive_a_restart() {
+    fn a_certificate_takes_the_place_of_another_only_where_it_serves_and_no_key_is_lost() {
         let dir = tempfile::tempdir().expect("a directory");
         let (shelf, name) = (AcmeShelf::of(dir.path()), Domain::parse("mx.example.org").expect("a name"));
+        let stand_in = dir.path().join("stand-in.pem");
         shelf.ensure().expect("is made");
-        let (mut now, mut waits) = (Timestamp::from_millis(0), Vec::new());
-        for _ in 0..6 {
-            let trouble = Trouble::again(shelf.trouble(&name), now, "refused".into());
-            shelf.note_trouble(&name, &trouble);
-            assert_eq!(AcmeShelf::of(dir.path()).trouble(&name), Some(trouble.clone()));
-            waits.push(trouble.next().since(now).as_secs() / 60);
-            now = trouble.next();
+        assert!(shelf.find(&name).expect("is no fault").is_none());
+        assert_eq!(shelf.key(&name, &stand_in), Ok(None));
+        let made_here = issued("mx.example.org");
+        fs::write(&stand_in, format!("{}{}", made_here.chain, made_here.key)).expect("writes");
+        let key = || shelf.key(&name, &stand_in).expect("reads").expect("has one");
+        assert!(same_key(&key(), &made_here.key), "records of it may be published");
+        let first = issued("mx.example.org");
+        shelf.put(&name, &first, CA).expect("is kept");
+        let digest = || {
+            let (identity, by) = shelf.find(&name).expect("serves").expect("is there");
+            assert_eq!(by, CA);
+            identity.described().expect("is one").key_digest
+        };
+        let kept = digest();
+        let others_key = Issued { key: issued("mx.example.org").key, ..issued("mx.example.org") };
+        for bad in [issued("mx.example.net"), others_key, Issued { chain: "no PEM".into(), ..issued("x") }] {
+            assert!(shelf.put(&name, &bad, CA).is_err());
+            assert_eq!(digest(), kept);
         }
-        assert_eq!(waits, [1, 5, 25, 125, 360, 360]);
-        fs::write(shelf.trouble_file(&name), "damaged").expect("writes");
-        assert_eq!(shelf.trouble(&name), None);
+        assert!(same_key(&key(), &first.key));
+        let second = issued("mx.example.org");
+        shelf.put(&name, &second, CA).expect("is kept");
+        assert!(same_key(&key(), &second.key));
+        let former = fs::read_to_string(shelf.0.join("mx.example.org.former.pem")).expect("is kept");
+        assert!(same_key(&key_in(&former).expect("has one"), &first.key));
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&shelf.0), mode(&shelf.file(&name))), (0o700, 0o600));
+        for damage in ["", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n"] {
+            fs::write(shelf.file(&name), damage).expect("writes");
+            assert!(shelf.key(&name, &stand_in).is_err(), "it would be replaced by another");
+            assert!(shelf.find(&name).is_err());
+        }
+        assert_ne!(shelf.account(CA), shelf.account("https://other.example/"));
     }
 }

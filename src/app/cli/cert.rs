@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::remote::{Remote, distance, number, text};
+use super::remote::{Remote, distance, is_over, number, text};
 use crate::app::control::wire::CertificateRequest;
 
 /// Shows the relay's certificates, and replaces those that come by ACME.
@@ -55,15 +55,17 @@ pub(super) fn run(command: CertificateCommand, remote: &Remote) -> anyhow::Resul
 }
 
 fn list(remote: &Remote) -> anyhow::Result<()> {
-    remote.heading(&format!("{:<11} {:>10} {:>8} NAMES", "ORIGIN", "EXPIRES IN", "RENEWED"))?;
+    remote.heading(&format!("{:<11} {:>10} {:>10} NAMES", "ORIGIN", "EXPIRES IN", "RENEWED IN"))?;
     let mut row = |row: &Value| {
         let names = row.get("names").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-        let (origin, expires, renewed) =
-            (text(row, "origin"), distance(row, "not_after"), distance(row, "renew_at"));
-        let mut line = format!("{origin:<11} {expires:>10} {renewed:>8} {}", names.join(" "));
+        let time = |key: &str, past: &str| if is_over(row, key) { past.into() } else { distance(row, key) };
+        let (expires, renewed) = (time("not_after", "expired"), time("renew_at", "overdue"));
+        let mut line = format!("{:<11} {expires:>10} {renewed:>10} {}", text(row, "origin"), names.join(" "));
         if let Some(error) = row.get("error").and_then(Value::as_str) {
-            line.push_str(&format!("\n  {error}"));
+            let next =
+                if is_over(row, "next") { "now".into() } else { format!("in {}", distance(row, "next")) };
+            line.push_str(&format!("\n  {error}\n  it is tried again {next}"));
         }
         line
     };

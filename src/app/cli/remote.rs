@@ -185,6 +185,13 @@ pub(super) fn number(value: &Value, key: &str) -> u64 {
     value.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// Whether a time in a value has passed.
+pub(super) fn is_over(value: &Value, key: &str) -> bool {
+    let at: Option<jiff::Timestamp> = value.get(key).and_then(Value::as_str).and_then(|at| at.parse().ok());
+    let now = i64::try_from(crate::clock::Clock::System.now().as_secs()).unwrap_or(i64::MAX);
+    at.is_some_and(|at| at.as_second() <= now)
+}
+
 /// How far a time in a value is from now, in its largest unit: `3h`.
 pub(super) fn distance(value: &Value, key: &str) -> String {
     let at: Option<jiff::Timestamp> = value.get(key).and_then(Value::as_str).and_then(|at| at.parse().ok());

@@ -14,7 +14,7 @@ use super::value::{AnchorFile, RootsFile, choice};
 use crate::accounts::DomainPattern;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::{Address, Class, ClientName, Domain};
-use crate::net::{Fingerprint, Identity};
+use crate::net::{Fingerprint, Https, Identity};
 use crate::smtp::Limits;
 use crate::store::Settings;
 
@@ -173,11 +173,11 @@ section! {
         /// The names that get certificates, one each. To name any is to agree to the authority's terms of service. Until
         /// the authority has signed, clients are shown a certificate that nobody vouches for.
         domains: Vec<Domain> = Vec::new() => Live, example("[\"mx.example.org\"]"), rule(such(
-            "be names of hosts", |names| names.iter().all(|name| name.as_literal().is_none()),
+            "be names of hosts, each once", |names| names.iter().enumerate().all(|(at, name)| is_host_and_new(name, &names[..at])),
         ));
         /// Where the authority tells of itself.
         directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned() => Live,
-            rule(such("begin with https://", |directory| directory.starts_with("https://")));
+            rule(such("be the https:// address of a directory", |directory| Https::check(directory).is_ok()));
         /// Whom the authority may write to about your certificates.
         email: Option<Address> = None => Live, example("\"postmaster@example.org\"");
         /// Where the authority's questions are answered, and nothing else. "[::]:80" is for IPv4 and IPv6.
@@ -393,6 +393,10 @@ fn is_of_one_domain(reports: &TlsReportsSection, at: Option<Place>, reader: &mut
             "use ASCII and a domain",
         );
     }
+}
+
+fn is_host_and_new(name: &Domain, before: &[Domain]) -> bool {
+    name.as_literal().is_none() && !before.contains(name)
 }
 
 fn is_whole(policy: &TlsPolicySection, at: Option<Place>, reader: &mut Reader<'_>) {

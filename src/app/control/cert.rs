@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::iso;
 use super::server::{Control, Out, Outcome};
 use super::wire::CertificateRequest;
+use crate::app::certificates::Asker;
 use crate::mail::Domain;
 
 /// `cert ls`: those that are shown.
@@ -12,7 +13,8 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
     let shown = control.certificates.shown();
     for one in shown.iter() {
         let trouble = one.ordered.as_ref().and_then(|name| control.certificates.trouble(name));
-        let trouble = trouble.map(|trouble| trouble.error);
+        let (next, error) =
+            trouble.map_or((None, None), |trouble| (iso(trouble.next()), Some(trouble.error)));
         out.row(&json!({
             "names": one.described.names,
             "origin": one.origin.as_str(),
@@ -21,7 +23,8 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
             "not_after": iso(one.described.not_after),
             "renew_at": one.renew_at().and_then(iso),
             "tlsa": format!("3 1 1 {}", one.described.key_digest),
-            "error": trouble,
+            "error": error,
+            "next": next,
         }))
         .await?;
     }
@@ -42,7 +45,8 @@ pub(super) async fn renew(control: &Control, request: CertificateRequest, out: &
     let mut failed = Vec::new();
     for name in &wanted {
         control.go_on()?;
-        let renewed = control.certificates.renew(name, request.new_key, &control.reloader).await;
+        let renewed =
+            control.certificates.renew(name, (Asker::Operator, request.new_key), &control.reloader).await;
         out.row(&json!({ "domain": name.as_str(), "error": renewed.as_ref().err() })).await?;
         out.flush().await?;
         failed.extend(renewed.err().map(|error| format!("{name}: {error}")));
@@ -58,18 +62,19 @@ fn named_one(text: &str, ordered: &[Domain]) -> Result<Domain, String> {
 
 /// `cert tlsa`: what may be published of their keys (RFC 7672 3.1.1).
 pub(super) async fn records(control: &Control, request: CertificateRequest, out: &Out) -> Outcome {
-    let shown = control.certificates.shown();
+    let wanted = request.domains.iter();
+    let wanted = wanted.map(|text| Domain::parse(text).map_err(|error| format!("`{text}`: {error}")));
+    let wanted: Vec<Domain> = wanted.collect::<Result<_, _>>()?;
+    let is_meant = |name: &str| {
+        let is_named = wanted.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(name));
+        (wanted.is_empty() || is_named) && !name.starts_with("*.")
+    };
     let mut told: Vec<Value> = Vec::new();
-    for one in shown.iter() {
-        for name in &one.described.names {
-            let is_meant = request.domains.is_empty()
-                || request
-                    .domains
-                    .iter()
-                    .any(|wanted| wanted.trim_end_matches('.').eq_ignore_ascii_case(name));
+    for one in control.certificates.shown().iter() {
+        for name in one.described.names.iter().filter(|name| is_meant(name)) {
             let record = json!({ "name": name, "record": format!("3 1 1 {}", one.described.key_digest) });
             // a name on two certificates may have one key
-            if is_meant && !name.starts_with("*.") && !told.contains(&record) {
+            if !told.contains(&record) {
                 out.row(&record).await?;
                 told.push(record);
             }

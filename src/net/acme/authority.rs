@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount, NewOrder,
-    Order, OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::challenges::{Challenges, Posted};
@@ -32,7 +33,9 @@ pub enum AcmeError {
     #[error("{0}")]
     Authority(Box<str>),
     /// The authority did not find the name to be ours.
-    #[error("the authority did not find the challenge at http://{name}/: {why}")]
+    #[error(
+        "the authority did not find its challenge at http://{name}/ (port 80 there must lead to acme.listen): {why}"
+    )]
     NotProven {
         /// The name.
         name: Domain,
@@ -60,7 +63,7 @@ pub enum AcmeError {
 pub struct AuthoritySettings {
     /// Where it tells of itself: `https://...`.
     pub directory: String,
-    /// Whom it writes to about certificates that run out.
+    /// Whom it may write to.
     pub email: Option<String>,
 }
 
@@ -76,6 +79,8 @@ pub struct Issued {
 #[derive(Deserialize, Serialize)]
 struct Kept {
     directory: String,
+    #[serde(default)]
+    email: Option<String>,
     credentials: AccountCredentials,
 }
 
@@ -98,12 +103,23 @@ impl From<Error> for AcmeError {
     }
 }
 
+/// Does what may wait for a disk, elsewhere.
+async fn unblocked<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+fn copy(credentials: &AccountCredentials) -> Option<AccountCredentials> {
+    serde_json::from_value(serde_json::to_value(credentials).ok()?).ok()
+}
+
 fn is_unknown_account(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if problem.r#type.as_deref() == Some(NO_ACCOUNT))
 }
 
 impl Authority {
-    /// With an account that is kept in `file`.
+    /// With an account that is kept in `file`, which should be another for each directory.
     pub fn new(settings: AuthoritySettings, https: Https, file: PathBuf) -> Self {
         Authority { settings, https, file }
     }
@@ -161,33 +177,58 @@ impl Authority {
 
     /// The account that is kept, or a new one, and whether it is.
     async fn account(&self) -> Result<(Account, bool), AcmeError> {
-        let kept = match fs::read(&self.file) {
+        let file = self.file.clone();
+        let kept = match unblocked(move || fs::read(file)).await {
             Ok(octets) => serde_json::from_slice::<Kept>(&octets).ok(),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(self.unkept(error)),
         };
-        match kept {
-            // another authority knows nothing of it
-            Some(kept) if kept.directory == self.settings.directory => {
-                let builder = Account::builder_with_http(Box::new(Web(self.https.clone())));
-                Ok((builder.from_credentials(kept.credentials).await?, false))
+        // another authority knows nothing of it
+        let Some(kept) = kept.filter(|kept| kept.directory == self.settings.directory) else {
+            return Ok((self.register().await?, true));
+        };
+        let has_moved = kept.email != self.settings.email;
+        let again = if has_moved { copy(&kept.credentials) } else { None };
+        let account = self.builder().from_credentials(kept.credentials).await?;
+        if let Some(credentials) = again {
+            match account
+                .update_contacts(&self.contact().iter().map(String::as_str).collect::<Vec<_>>())
+                .await
+            {
+                Ok(()) => self.keep(credentials).await?,
+                // found out by whatever comes next, which says it better
+                Err(error) => tracing::warn!(event = "acme_contact_not_told", error = %error),
             }
-            _ => Ok((self.register().await?, true)),
         }
+        Ok((account, false))
+    }
+
+    fn builder(&self) -> AccountBuilder {
+        Account::builder_with_http(Box::new(Web(self.https.clone())))
+    }
+
+    fn contact(&self) -> Vec<String> {
+        self.settings.email.iter().map(|email| format!("mailto:{email}")).collect()
     }
 
     async fn register(&self) -> Result<Account, AcmeError> {
-        let contact = self.settings.email.as_ref().map(|email| format!("mailto:{email}"));
+        let contact = self.contact();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
         let account =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let directory = self.settings.directory.clone();
-        let builder = Account::builder_with_http(Box::new(Web(self.https.clone())));
-        let (account, credentials) = builder.create(&account, directory.clone(), None).await?;
-        let octets = serde_json::to_vec(&Kept { directory, credentials }).unwrap_or_default();
-        keep(&self.file, &octets, Former::Replaced).map_err(|error| self.unkept(error))?;
+        let (account, credentials) = self.builder().create(&account, directory, None).await?;
+        self.keep(credentials).await?;
         tracing::info!(event = "acme_account_made", directory = self.settings.directory);
         Ok(account)
+    }
+
+    async fn keep(&self, credentials: AccountCredentials) -> Result<(), AcmeError> {
+        let AuthoritySettings { directory, email } = self.settings.clone();
+        let octets = serde_json::to_vec(&Kept { directory, email, credentials });
+        let file = self.file.clone();
+        let kept = unblocked(move || keep(&file, &octets.map_err(io::Error::other)?, Former::Replaced));
+        kept.await.map_err(|error| self.unkept(error))
     }
 
     fn unkept(&self, error: io::Error) -> AcmeError {

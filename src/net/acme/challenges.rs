@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,16 +14,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::net::{is_own_want, listen};
 
 const PATH: &str = "/.well-known/acme-challenge/";
-/// Whoever may speak to us here is anybody: so many do at once, others are sent away.
-const CONNECTIONS_MAX: usize = 64;
+/// Whoever may speak to us here is anybody: so many do at once, and so many from one place; others are sent away.
+const CONNECTIONS_MAX: usize = 256;
+const PER_PLACE_MAX: usize = 8;
 /// And each for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 const HEADER_MAX_OCTETS: usize = 16 << 10;
 /// How long is waited where the machine is short of something.
 const REST: Duration = Duration::from_millis(500);
@@ -41,6 +42,43 @@ impl Drop for Posted {
     }
 }
 
+/// Who is served now, by place: an address, or the network that one host has (RFC 6177).
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// A guest's place, until this is dropped.
+struct Guest(Guests, IpAddr);
+
+impl Guests {
+    fn by_place(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(&self, ip: IpAddr) -> Option<Guest> {
+        let place = match ip.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & (!0 << 64)).into()),
+            v4 => v4,
+        };
+        let mut guests = self.by_place();
+        let here = guests.get(&place).copied().unwrap_or(0);
+        if here >= PER_PLACE_MAX || guests.values().sum::<usize>() >= CONNECTIONS_MAX {
+            return None;
+        }
+        guests.insert(place, here + 1);
+        Some(Guest(self.clone(), place))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut guests = self.0.by_place();
+        match guests.get_mut(&self.1) {
+            Some(here) if *here > 1 => *here -= 1,
+            _ => drop(guests.remove(&self.1)),
+        }
+    }
+}
+
 impl Challenges {
     fn by_token(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,17 +90,17 @@ impl Challenges {
     }
 
     /// Listens on an address, and serves until the task is ended.
-    pub fn serve_at(&self, address: SocketAddr) -> io::Result<tokio::task::AbortHandle> {
+    pub fn serve_at(&self, address: SocketAddr) -> io::Result<JoinHandle<()>> {
         let (listener, challenges) = (listen(address)?, self.clone());
-        Ok(tokio::spawn(challenges.serve(listener)).abort_handle())
+        Ok(tokio::spawn(challenges.serve(listener)))
     }
 
     async fn serve(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let guests = Guests::default();
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                Ok((stream, peer)) => {
+                    let Some(place) = guests.admit(peer.ip()) else { continue };
                     let challenges = self.clone();
                     tokio::spawn(async move {
                         // whoever breaks off, or takes too long, has no answer
@@ -110,6 +148,21 @@ mod tests {
         // a refusal may come before all was read
         let _ = stream.read_to_string(&mut answer).await;
         answer
+    }
+
+    #[test]
+    fn no_place_takes_all_and_all_take_no_more_than_there_is() {
+        let guests = Guests::default();
+        let one: Vec<_> =
+            (0..2 * PER_PLACE_MAX).filter_map(|_| guests.admit([192, 0, 2, 1].into())).collect();
+        assert_eq!(one.len(), PER_PLACE_MAX);
+        let six = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let network: Vec<_> = (0..100).filter_map(|last| guests.admit(six(last))).collect();
+        assert_eq!(network.len(), PER_PLACE_MAX);
+        let others: Vec<_> = (0..=255).flat_map(|last| guests.admit([198, 51, 100, last].into())).collect();
+        assert_eq!(one.len() + network.len() + others.len(), CONNECTIONS_MAX);
+        drop((one, network, others));
+        assert!(guests.by_place().is_empty());
     }
 
     #[tokio::test]

@@ -3,8 +3,9 @@
 use std::pin::Pin;
 
 use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
 use hyper::body::Bytes;
-use hyper::{Request, Response};
+use hyper::header::CONTENT_TYPE;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 
 use crate::net::Https;
@@ -21,11 +22,18 @@ impl HttpClient for Web {
         let https = self.0.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
+            let uri = head.uri.clone();
             let Ok(content) = body.collect().await;
             let request = Request::from_parts(head, Full::new(content.to_bytes()));
             let answer = https.send(request, ANSWER_MAX_OCTETS).await;
-            let (parts, content) =
-                answer.map_err(|error| Error::Other(Box::new(error))).map(Response::into_parts)?;
+            let answer = answer.map_err(|error| Error::Other(Box::new(error)))?;
+            let (parts, content) = answer.into_parts();
+            let kind =
+                parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            // an authority says in JSON what it refuses (RFC 8555 6.7); anything else is said by something before it
+            if (parts.status.is_client_error() || parts.status.is_server_error()) && !kind.contains("json") {
+                return Err(Error::Other(format!("{uri} answers {}", parts.status.as_u16()).into()));
+            }
             Ok(BytesResponse { parts, body: Box::new(content) })
         })
     }

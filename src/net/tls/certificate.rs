@@ -113,10 +113,17 @@ pub enum CertificateError {
 }
 
 /// A certificate with its chain and its key: what a server shows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Identity(pub(super) CertifiedKey);
 
 impl Identity {
+    /// From a file of our own with both, of which a copy of the data directory may have lost the mode.
+    pub fn from_own_file(file: &Path) -> Result<Self, CertificateError> {
+        // where it cannot be set right, reading the key says so
+        let _ = fs::set_permissions(file, fs::Permissions::from_mode(self_signed::OWNER_ONLY));
+        Self::from_files(file, file)
+    }
+
     /// From a file with the certificate and those of its issuers, in this order, and one with its key. They
     /// may be one file.
     pub fn from_files(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
@@ -141,6 +148,13 @@ impl Identity {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "it is no PEM")?;
         let certified = CertifiedKey::from_der(chain.map_err(|_| "it is no PEM")?, key, &provider());
         certified.map(Identity).map_err(|error| told(&error))
+    }
+
+    /// One that nobody but itself vouches for, and that is kept nowhere.
+    pub fn unkept(name: &str) -> Result<Self, CertificateError> {
+        let failed = |error: Box<str>| CertificateError::Make { name: name.into(), error };
+        let text = self_signed::make(name).map_err(|error| failed(error.to_string().into()))?;
+        Self::from_pem(&text, &text).map_err(failed)
     }
 
     /// The certificate for a host name that nobody but itself vouches for, and its file. It is made once and kept in

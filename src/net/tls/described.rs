@@ -12,8 +12,10 @@ use crate::clock::Timestamp;
 /// For which names it is, how long, and for which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Names of the DNS; where it has none, that of its subject.
+    /// Names of the DNS.
     pub names: Vec<String>,
+    /// What it is called: the first of these, or, as old ones have it, by its subject alone.
+    pub title: String,
     /// When it begins.
     pub not_before: Timestamp,
     /// When it ends.
@@ -32,17 +34,15 @@ impl Identity {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
             _ => None,
         });
-        let mut names: Vec<String> = names.collect();
-        if names.is_empty() {
-            // as old ones have it; nobody finds a name proven by it (RFC 9525 2)
-            let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
-            names.extend(common.map(str::to_owned));
-        }
+        let names: Vec<String> = names.collect();
+        let subject = || certificate.subject().iter_common_name().find_map(|name| name.as_str().ok());
+        let title = names.first().map(String::as_str).or_else(subject).unwrap_or("?").to_owned();
         let time =
             |seconds: i64| Timestamp::from_millis(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
         let key = digest::digest(&digest::SHA256, certificate.public_key().raw);
         Some(Described {
             names,
+            title,
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
             key_digest: key.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
@@ -51,8 +51,8 @@ impl Identity {
 }
 
 impl fmt::Display for Described {
-    /// Its names.
+    /// Its names, or what it is called.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.names.join(" "))
+        if self.names.is_empty() { f.write_str(&self.title) } else { f.write_str(&self.names.join(" ")) }
     }
 }

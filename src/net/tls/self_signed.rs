@@ -16,7 +16,7 @@ use super::certificate::CertificateError;
 use crate::files::{Former, keep};
 
 /// The mode of a file with a key.
-const OWNER_ONLY: u32 = 0o600;
+pub(super) const OWNER_ONLY: u32 = 0o600;
 
 /// The file for a name, made where it is missing.
 pub(super) fn ensure(name: &str, directory: &Path) -> Result<PathBuf, CertificateError> {
@@ -44,7 +44,7 @@ pub(super) fn ensure(name: &str, directory: &Path) -> Result<PathBuf, Certificat
 
 /// The certificate and its key in PEM. It is valid for as long as dates go: whoever trusts it has pinned it,
 /// and one that runs out some day protects nobody (RFC 5280 4.1.2.5 for the date that says "never").
-fn make(name: &str) -> Result<String, rcgen::Error> {
+pub(super) fn make(name: &str) -> Result<String, rcgen::Error> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new([name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
