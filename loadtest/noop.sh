@@ -11,9 +11,10 @@
 #
 # Needs jq, openssl, and the right to raise priorities (root). Uses loopback addresses
 # only. A session says NOOP every five milliseconds, first while a message a second
-# comes in, then while mail comes in that is signed (RSA, 2048 bits) and delivered.
-# What measures and what loads share the machine with the relay: they are niced so
-# that the relay comes before the load, as if that were elsewhere. Prints
+# comes in, then while mail comes in besides that is signed (RSA, 2048 bits) and
+# delivered. What measures and what loads share the machine with the relay: the one
+# comes before it (SCHED_FIFO), the other behind it (nice), as if both were elsewhere.
+# Prints
 #
 #   noop idle_p50_ms, idle_p99_ms, loaded_p50_ms, loaded_p99_ms, loaded_max_ms VALUE
 #   noop signed_per_second VALUE
@@ -83,10 +84,16 @@ told() {
   printf 'noop %s %s%s\n' "$1" "$2" "$judgement"
 }
 
-# load NAME MESSAGES RATE: with NOOPs beside it.
+# load NAME MESSAGES
 load() {
-  nice -n 10 "$BIN_DIR/barid-load" --json --target "$RELAY_ADDRESS" --sessions 16 --messages "$2" --rate "$3/s" \
-    --size 4096 --per-connection 1000000 --noop >"$WORK/$1.json" 2>"$WORK/$1.log" || die "the load failed: $1"
+  nice -n 10 "$BIN_DIR/barid-load" --json --target "$RELAY_ADDRESS" --sessions 16 --messages "$2" --rate "$RATE/s" \
+    --size 4096 --per-connection 1000000 >"$WORK/$1.json" 2>"$WORK/$1.log" || die "the load failed: $1"
+}
+
+# measure NAME: NOOPs, and a message a second.
+measure() {
+  chrt -f 1 "$BIN_DIR/barid-load" --json --target "$RELAY_ADDRESS" --sessions 1 --messages "$SECONDS_LONG" --rate 1/s \
+    --per-connection 1000000 --noop >"$WORK/$1.json" 2>"$WORK/$1.log" || die "the measurement failed: $1"
 }
 
 figure() { jq -r ".$2" "$WORK/$1.json"; }
@@ -104,12 +111,16 @@ main() {
   relay_wait_ready
   sink_start run "$MX_PORT"
   renice -n 10 -p "$SINK_PID" >/dev/null
-  load idle "$SECONDS_LONG" 1
-  # as many as fit into the time where there is no rate: found out by a short run
-  load found-out 2000 "$RATE"
+  measure idle
+  # as many as fit into the time, and some more: found out by a short run
+  load found-out 2000
   messages=$(awk -v rate="$(figure found-out accepted_per_second)" -v time="$SECONDS_LONG" \
-    'BEGIN { printf "%d\n", rate * time }')
-  load loaded "$messages" "$RATE"
+    'BEGIN { printf "%d\n", rate * (time + 2) }')
+  load load "$messages" &
+  LOAD_PID=$!
+  measure loaded
+  wait "$LOAD_PID" || die "the load failed"
+  LOAD_PID=
   sink_end
   relay_end TERM
   told idle_p50_ms "$(figure idle noop_p50_ms)"
@@ -117,7 +128,7 @@ main() {
   told loaded_p50_ms "$(figure loaded noop_p50_ms)"
   told loaded_p99_ms "$(figure loaded noop_p99_ms)"
   told loaded_max_ms "$(figure loaded noop_max_ms)"
-  told signed_per_second "$(figure loaded accepted_per_second)"
+  told signed_per_second "$(figure load accepted_per_second)"
   told p99_ratio "$(quotient "$(figure loaded noop_p99_ms)" "$(figure idle noop_p99_ms)" 2)" "$RATIO_GOAL"
   [[ $FAILED == no ]]
 }

@@ -190,6 +190,27 @@ async fn mail_that_could_not_be_sent_in_time_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mail_that_a_policy_held_up_to_its_end_is_reported_with_the_reason() {
+    let world = World::build(&[("prompt.test", prompt())]).await;
+    // the sender's own host may be anybody
+    let home = World::build(&[]).await;
+    let route = format!("[[route]]\ndomains = [\"sender.test\"]\nvia = \"{}\"", home.mail);
+    let policy = "[[tls.policies]]\ndomains = [\"prompt.test\"]\nmode = \"require\"";
+    let variation = Variation {
+        delivery: "expire_after = \"300ms\"",
+        more: format!("{route}\n{policy}").leak(),
+        ..Variation::default()
+    };
+    let place = Place::new(&world, &variation);
+    let relay = place.start().await;
+    send(relay.smtp, &["you@prompt.test"], "late").await.expect("accepted");
+    let (report, _) = eventually("the report", || home.arrived().pop()).await;
+    assert!(report.contains("you@prompt.test\r\nAction: failed\r\nStatus: 4.7.4"), "{report}");
+    assert!(report.contains("TLS is demanded"), "{report}");
+    assert!(relay.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dns_server_that_is_dead_is_passed_over_for_the_other() {
     let world = World::build(&[("prompt.test", prompt())]).await;
     // bound, and never answered

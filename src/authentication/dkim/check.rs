@@ -18,6 +18,7 @@ use mail_auth::{
 };
 
 use super::key::Key;
+use super::record::is_of_known_kind;
 use super::selector::Selector;
 use super::signers::{Choice, Signers};
 use crate::clock::Timestamp;
@@ -123,7 +124,9 @@ async fn shown_at(name: &str, resolver: &dyn Resolver) -> Txt {
     let Ok(name) = Domain::parse(name) else { return nothing(DnsError::NoSuchName) };
     match resolver.uncached().txt(&name).await {
         Ok(found) => {
-            let key = found.texts.iter().find_map(|text| DomainKey::parse(text).ok());
+            // the library takes a key of unknown kind for one of RSA
+            let known = found.texts.iter().filter(|text| is_of_known_kind(text));
+            let key = known.filter_map(|text| DomainKey::parse(text).ok()).next();
             let none = || Txt::Error(Error::Dns(NoAnswer::InvalidRecordType));
             key.map_or_else(none, |key| Txt::DomainKey(Arc::new(key)))
         }

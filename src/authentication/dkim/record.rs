@@ -48,6 +48,16 @@ impl Says {
     }
 }
 
+/// Whether a record may be of a key that anybody can use: others are passed over (RFC 6376 3.6.1, RFC 8463 4.2).
+pub(super) fn is_of_known_kind(record: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(record);
+    let mut kinds = text.split(';').filter_map(|tag| {
+        let (name, value) = tag.split_once('=')?;
+        (name.trim_ascii() == "k").then(|| value.trim_ascii().to_ascii_lowercase())
+    });
+    kinds.all(|kind| matches!(&*kind, "rsa" | "ed25519"))
+}
+
 /// Compares a record with what it should hold. Unknown tags are passed over, white space within a value too.
 pub(super) fn compare(record: &[u8], algorithm: Algorithm, public: &[u8]) -> Says {
     let Ok(text) = std::str::from_utf8(record) else { return Says::Nothing };

@@ -331,3 +331,55 @@ async fn what_others_published_is_judged_right() {
     }
     assert!(verified >= 8 && hashed >= 3, "{verified} signatures, {hashed} hashes");
 }
+
+/// The examples of RFC 8463 A and others of dkimpy's, good and spoilt, with good records and bad ones.
+#[tokio::test]
+async fn what_dkimpy_is_tested_with_is_judged_right() {
+    let Some(folder) = std::env::var_os("BARID_VECTORS") else {
+        println!("BARID_VECTORS is not set: no signatures of others were read");
+        return;
+    };
+    let folder = std::path::PathBuf::from(folder).join("dkimpy-testdata");
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect("is there");
+    let brisbane = ("brisbane._domainkey.football.example.com", ED25519_OF_RFC_8463.to_owned());
+    let test = |file: &str| ("test._domainkey.football.example.com", text(file));
+    let exim = ("sed._domainkey.test.ex", text("eximtest.dns"));
+    for (file, records, want) in [
+        ("rfc6376.signed.msg", vec![brisbane.clone(), test("test.txt")], &[true, true][..]),
+        ("rfc6376.signed.msg", vec![brisbane.clone()], &[true, false]),
+        ("rfc6376.signed.msg", vec![brisbane, test("badversion.txt")], &[true, false]),
+        ("rfc6376.signed.rsa.msg", vec![test("test.txt")], &[true]),
+        ("rfc6376.signed.rsa.msg", vec![test("test_bad.txt")], &[false]),
+        ("rfc6376.signed.rsa.msg", vec![test("badk.txt")], &[false]),
+        // no kind is RSA
+        ("rfc6376.signed.rsa.msg", vec![test("test2.txt")], &[true]),
+        // its times were taken out after it was signed
+        ("rfc6376.signed.no_t.msg", vec![test("test.txt")], &[false]),
+        ("ed25519test2.msg", vec![exim], &[true]),
+    ] {
+        let (zone, mut ours) = (Zone::default(), HashSet::new());
+        for (name, record) in &records {
+            zone.put(name, Ok(record.trim()));
+        }
+        for name in [
+            "brisbane._domainkey.football.example.com",
+            "test._domainkey.football.example.com",
+            "sed._domainkey.test.ex",
+        ] {
+            let (selector, of) = name.split_once("._domainkey.").expect("a selector");
+            ours.insert((domain(of), Selector::parse(selector).expect("a selector")));
+        }
+        let message = text(file).replace("\r\n", "\n").replace('\n', "\r\n");
+        let judge = async |message: &str| -> Vec<bool> {
+            let verdicts = verify(message.as_bytes(), &ours, &zone).await;
+            verdicts.iter().map(|(_, verdict)| *verdict == Verdict::Pass).collect()
+        };
+        let names: Vec<&str> = records.iter().map(|(name, _)| *name).collect();
+        assert_eq!(judge(&message).await, want, "{file} {names:?}");
+        let spoilt = judge(&format!("{message}x\r\n")).await;
+        assert!(!spoilt.is_empty() && !spoilt.contains(&true), "{file} with another body");
+    }
+}
+
+/// RFC 8463 A.2.
+const ED25519_OF_RFC_8463: &str = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";

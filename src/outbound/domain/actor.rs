@@ -170,12 +170,15 @@ impl DomainActor {
             }
             Effect::Ask => self.ask(context),
             Effect::Page { is_new_lap } => self.page(is_new_lap, context),
-            Effect::Sweep { everything } => guard(me, Happened(Event::Swept), async move {
-                if let Err(error) = sweep(&deps, &domain, everything).await {
-                    tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
-                }
-                Happened(Event::Swept)
-            }),
+            Effect::Sweep { everything } => {
+                let site = self.route.as_ref().map(|route| route.site.clone());
+                guard(me, Happened(Event::Swept), async move {
+                    if let Err(error) = sweep(&deps, (&domain, site.as_ref()), everything).await {
+                        tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
+                    }
+                    Happened(Event::Swept)
+                });
+            }
             Effect::MoveAlarm(block) => {
                 let site = self.route.as_ref().map(Route::destination);
                 guard(me, Happened(Event::AlarmMoved), async move {

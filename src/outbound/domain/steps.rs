@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::mail::{Domain, Verdict};
-use crate::net::RouteError;
+use crate::net::{RouteError, Site};
 use crate::outbound::conclude::{circumstances, conclude, hold_damaged, tell_delay, unreached};
 use crate::outbound::lane::{Credit, Work};
 use crate::outbound::path::{PathHandle, Pushed};
+use crate::outbound::recent::Remark;
 use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::outbound::settle::Tried;
@@ -79,7 +80,7 @@ pub(super) async fn page(
 /// settles everything where the domain takes no mail at all.
 pub(super) async fn sweep(
     deps: &Arc<Deps>,
-    domain: &Domain,
+    (domain, site): (&Domain, Option<&Site>),
     everything: Option<RouteError>,
 ) -> Result<(), StoreError> {
     let mut place = SweepPlace::new(fastrand::u8(..THOROUGH_ONE_IN) == 0);
@@ -100,7 +101,8 @@ pub(super) async fn sweep(
         place = gone_on;
         let Some(piece) = piece else { return Ok(()) };
         for leased in piece.leased {
-            let reply = no_way(everything.as_ref());
+            let last = site.and_then(|site| deps.recent.of(site.as_str()).into_iter().next());
+            let reply = no_way(everything.as_ref(), last.as_ref());
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
             let tried = Tried { verdicts: &verdicts, remote: None, content: content.as_deref() };
@@ -114,12 +116,21 @@ pub(super) async fn sweep(
     }
 }
 
-fn no_way(error: Option<&RouteError>) -> Verdict {
+/// Why nothing could be sent. What its hosts said or lacked last is the better part of that: a policy that they do not
+/// keep is another matter than a line that is down.
+fn no_way(error: Option<&RouteError>, last: Option<&Remark>) -> Verdict {
     match error {
         Some(error @ RouteError::NullMx) => unreached(556, (5, 1, 10), error.to_string()),
         Some(error @ RouteError::LoopsBack) => unreached(554, (5, 4, 6), error.to_string()),
         Some(error) => unreached(550, (5, 1, 2), error.to_string()),
-        None => unreached(451, (4, 4, 1), "the domain's mail hosts could not be reached for too long".into()),
+        None => {
+            let (code, told) = last.map_or(((4, 4, 1), String::new()), |last| {
+                let passing = last.reply.enhanced.filter(|enhanced| enhanced.class == 4);
+                let code = passing.map_or((4, 4, 1), |it| (it.class, it.subject, it.detail));
+                (code, format!("; the last, {}: {}", last.host, last.reply.text))
+            });
+            unreached(451, code, format!("the domain's mail hosts could not be used for too long{told}"))
+        }
     }
 }
 
