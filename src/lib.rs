@@ -18,10 +18,10 @@
 //! | L1 | [`files`] | small files, written whole or not at all |
 //! | L1 | [`observe`] | the declaration of each metric, the log |
 //! | L1 | [`work`] | what is under way, by labels; permits whose number may change; values that a reload replaces |
-//! | L2 | [`net`] | sockets, TLS, the DNS and what DNSSEC proves of it, where mail for a domain goes |
+//! | L2 | [`net`] | sockets, TLS, HTTPS, ACME, the DNS and what DNSSEC proves of it, where mail for a domain goes |
 //! | L2 | [`store`] | durable rows and bodies: the log, the memtables, the index |
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
-//! | L3 | [`transport`] | what mail hosts must prove: DANE, MTA-STS, operators' orders |
+//! | L3 | [`transport`] | what mail hosts must prove: DANE, MTA-STS, operators' orders; how sessions went |
 //! | L3 | [`authentication`] | DKIM: keys, what they sign, how one takes another's place |
 //! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |
 //! | L5 | [`gate`] | the only way in |
@@ -29,7 +29,7 @@
 //! | L6 | [`outbound`] | manager, domains, paths, sessions to remote servers, settling |
 //! | L6 | [`reports`] | what is told to others of how mail for them went: TLS reports |
 //! | L7 | [`sim`] | the world outside, made by hand; a whole relay in it, on paused time |
-//! | L8 | [`app`] | configuration, start and stop, the admin socket and its commands, demo |
+//! | L8 | [`app`] | configuration, start and stop, certificates, the admin socket and its commands, demo |
 //!
 //! # The way of a message
 //!
@@ -112,6 +112,11 @@
 //! - A client's mail is signed only for domains that it may send from: else one tenant could have another's name signed.
 //! - TLS has its room in `net`; sessions see a stream and a few facts. A server where TLS breaks is remembered by
 //!   address, like a dead one.
+//! - A session is counted for reports (TLS-RPT) once, when it is opened, for the domain whose mail it was opened for:
+//!   connections belong to hosts, and what others send over one later proves nothing new.
+//! - An order for a certificate is kept before it is made, with the time of the next: no full disk, crash or clock makes
+//!   an authority be asked again at once. A first order is for the stand-in's key, so that what was published of that
+//!   holds.
 //! - That the DNS denies a name is believed only with proof that it works: a zone above the name answers,
 //!   asked anew before and after. The share of denials among all answers needs no statistics then.
 //! - Sessions take copies from a lane, a piece of shared memory with credits; actors hear of it in

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::certificates::{CertificateKeeper, Gathered, Shown};
+use super::certificates::{CertificateKeeper, Gathered, Showing, Shown, Shows};
 use super::config::{Change, Config, ConfigFaults, Fault, RelayListener, Setting};
 use super::parts::{client_tls, door_of, gate_settings, keeper_settings, rules};
 use super::serve::keep_to;
@@ -162,7 +162,7 @@ impl Reloader {
     }
 
     /// Shows the certificates that there are now; what does not serve is shown on as it was, and that is told.
-    pub(super) async fn show_certificates(&self) -> Result<(), String> {
+    async fn show_certificates(&self) -> Result<(), String> {
         let running = self.running.lock().await;
         let (config, clock) = (running.clone(), self.reins.clock.clone());
         let former = self.reins.certificates.shown();
@@ -215,6 +215,12 @@ impl Reloader {
         };
         report.log();
         report
+    }
+}
+
+impl Shows for Reloader {
+    fn show(&self) -> Showing<'_> {
+        Box::pin(self.show_certificates())
     }
 }
 

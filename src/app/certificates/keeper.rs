@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::orders::{Asker, Trouble};
 use super::shelf::AcmeShelf;
+use super::trouble::{Asker, Trouble};
 use super::watch::{Stamps, have_changed, stamps};
 use super::{Origin, Shown};
 use crate::app::config::Config;
-use crate::app::reload::Reloader;
 use crate::clock::Clock;
 use crate::mail::Domain;
 use crate::net::{AuthoritySettings, Challenges, Https};
@@ -53,6 +53,15 @@ impl Settings {
         let files = config.tls.certificates.iter().flat_map(|(chain, key)| [chain.clone(), key.clone()]);
         Settings { acme: config.acme.clone(), files: files.collect(), every: config.tls.watch_interval }
     }
+}
+
+/// On its way to be shown.
+pub(in crate::app) type Showing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+
+/// Whoever shows certificates to clients.
+pub(in crate::app) trait Shows: Send + Sync {
+    /// Shows those that there are now. What does not serve is shown on as it was, and that is an error.
+    fn show(&self) -> Showing<'_>;
 }
 
 /// What the keeper is made of.
@@ -192,11 +201,11 @@ impl CertificateKeeper {
     }
 
     /// Looks after them for as long as it is let.
-    pub(in crate::app) async fn run(self: Arc<Self>, reloader: Arc<Reloader>) {
-        tokio::join!(self.order_now_and_then(&reloader), self.watch(&reloader));
+    pub(in crate::app) async fn run(self: Arc<Self>, shows: Arc<dyn Shows>) {
+        tokio::join!(self.order_now_and_then(&*shows), self.watch(&*shows));
     }
 
-    async fn order_now_and_then(&self, reloader: &Reloader) {
+    async fn order_now_and_then(&self, shows: &dyn Shows) {
         loop {
             // told in the log, and by /healthz
             let _ = self.listen().await;
@@ -204,7 +213,7 @@ impl CertificateKeeper {
                 // after a jump of the clock nobody knows what is due
                 if !self.clock.has_jumped() && self.due(name).is_some_and(|at| at <= self.clock.now()) {
                     // told in the log, and by `barid cert ls`
-                    let _ = self.renew(name, (Asker::Keeper, false), reloader).await;
+                    let _ = self.renew(name, (Asker::Keeper, false), shows).await;
                 }
             }
             let (settings, now) = (self.settings.now(), self.clock.now());
@@ -215,7 +224,7 @@ impl CertificateKeeper {
         }
     }
 
-    async fn watch(&self, reloader: &Reloader) {
+    async fn watch(&self, shows: &dyn Shows) {
         loop {
             let settings = self.settings.now();
             tokio::time::sleep(settings.every).await;
@@ -223,7 +232,7 @@ impl CertificateKeeper {
             // fails where the process ends
             let Ok(found) = spawn_blocking(move || stamps(&files)).await else { return };
             // what does not fit together may be half of a change, and is looked at again
-            if !have_changed(&lock(&self.stamps), &found) || reloader.show_certificates().await.is_ok() {
+            if !have_changed(&lock(&self.stamps), &found) || shows.show().await.is_ok() {
                 *lock(&self.stamps) = found;
             }
             self.tell_ailments();

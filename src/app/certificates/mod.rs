@@ -14,14 +14,17 @@ mod gather;
 mod keeper;
 mod orders;
 mod shelf;
+#[cfg(test)]
+mod tests;
+mod trouble;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use gather::{Gathered, gather};
-pub(super) use keeper::{AcmeSettings, CertificateKeeper, KeeperParts};
-pub(super) use orders::Asker;
+pub(super) use keeper::{AcmeSettings, CertificateKeeper, KeeperParts, Showing, Shows};
+pub(super) use trouble::Asker;
 
 use super::control::iso;
 use crate::clock::Timestamp;
@@ -89,43 +92,5 @@ impl Shown {
         } else {
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    fn shown(origin: Origin) -> Shown {
-        let described = Described {
-            names: vec!["mx.example.org".into()],
-            title: "mx.example.org".into(),
-            not_before: Timestamp::from_millis(0),
-            not_after: Timestamp::from_millis(0).after(90 * DAY),
-            key_digest: String::new(),
-        };
-        let identity = Identity::unkept("mx.example.org").expect("is made");
-        let ordered = Domain::parse("mx.example.org").ok().filter(|_| origin != Origin::File);
-        Shown { origin, file: PathBuf::new(), ordered, described, identity }
-    }
-
-    #[test]
-    fn two_thirds_of_a_life_are_used_and_a_late_end_is_told() {
-        let acme = shown(Origin::Acme { directory: String::new() });
-        assert_eq!(acme.renew_at(), Some(Timestamp::from_millis(0).after(60 * DAY)));
-        let told = |shown: &Shown, day: u32| shown.ailment(Timestamp::from_millis(0).after(day * DAY));
-        for (day, want) in [(0, None), (82, None), (83, Some("expires at")), (90, Some("has expired"))] {
-            for shown in [&acme, &shown(Origin::File)] {
-                let told = told(shown, day);
-                assert_eq!(told.is_some(), want.is_some(), "{told:?}");
-                assert!(told.is_none_or(|told| told.contains(want.unwrap_or_default())));
-            }
-        }
-        assert_eq!(shown(Origin::File).renew_at(), None);
-        let stand_in = shown(Origin::SelfSigned);
-        assert_eq!(told(&stand_in, 0).as_deref(), Some("mx.example.org has no certificate yet"));
-        assert_eq!(told(&Shown { ordered: None, ..stand_in }, 0), None, "it is meant so");
     }
 }

@@ -1,61 +1,16 @@
 //! When a certificate is ordered, and how that ends.
 
-use std::time::Duration;
-
 use metrics::counter;
-use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::keeper::CertificateKeeper;
+use super::keeper::{CertificateKeeper, Shows};
+use super::trouble::{Asker, Trouble, WAIT_MAX};
 use super::{Origin, Shown};
 use crate::app::control::iso;
-use crate::app::reload::Reloader;
 use crate::clock::Timestamp;
 use crate::mail::Domain;
 use crate::net::{Authority, Issued};
 use crate::observe::names;
-
-/// The first wait after a failure; each is five times as long as the one before. Authorities count failures, and refuse
-/// more than some five within an hour.
-const FIRST_WAIT: Duration = Duration::from_secs(60);
-const WAIT_GROWS: u32 = 5;
-const WAIT_MAX: Duration = Duration::from_secs(6 * 3600);
-/// What is kept while it is not known how an order ends.
-const BEGUN: &str = "an order was begun, and did not end";
-
-/// Who has one ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::app) enum Asker {
-    /// The keeper, when it is due.
-    Keeper,
-    /// An operator, now: that says nothing of how often it was tried in vain.
-    Operator,
-}
-
-/// Why a certificate could not be had; kept before it is tried, so that no end of the process makes it be tried sooner.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub(in crate::app) struct Trouble {
-    /// What happened last.
-    pub(in crate::app) error: String,
-    /// How often in a row.
-    failures: u32,
-    /// When it is tried next, in milliseconds since 1970.
-    next: u64,
-}
-
-impl Trouble {
-    fn begun(before: Option<&Trouble>, now: Timestamp, asker: Asker) -> Self {
-        let failures = before.map_or(0, |before| before.failures);
-        let failures = if asker == Asker::Keeper { failures.saturating_add(1) } else { failures.max(1) };
-        let wait = FIRST_WAIT.saturating_mul(WAIT_GROWS.saturating_pow(failures - 1)).min(WAIT_MAX);
-        Trouble { error: BEGUN.into(), failures, next: now.after(wait).as_millis() }
-    }
-
-    /// When it is tried next.
-    pub(in crate::app) fn next(&self) -> Timestamp {
-        Timestamp::from_millis(self.next)
-    }
-}
 
 /// When a certificate for a name is to be ordered: at once where what is shown is a stand-in or from another authority,
 /// with a third of its life left else; but not before trouble is over. A time further ahead than any wait was reckoned
@@ -93,7 +48,7 @@ impl CertificateKeeper {
         &self,
         name: &Domain,
         (asker, with_new_key): (Asker, bool),
-        reloader: &Reloader,
+        shows: &dyn Shows,
     ) -> Result<(), String> {
         let _turn = self.turn.lock().await;
         // somebody may have seen to it meanwhile
@@ -105,7 +60,7 @@ impl CertificateKeeper {
         let renewed = match self.note(name, &trouble).await {
             // an authority that is asked again and again refuses for days
             Err(error) => Err(format!("nothing is ordered, for it cannot be kept: {error}")),
-            Ok(()) => self.order_and_show(name, with_new_key, reloader).await,
+            Ok(()) => self.order_and_show(name, with_new_key, shows).await,
         };
         let result = if renewed.is_ok() { "issued" } else { "failed" };
         counter!(names::CERTIFICATES_ORDERED, "result" => result).increment(1);
@@ -130,7 +85,7 @@ impl CertificateKeeper {
         &self,
         name: &Domain,
         with_new_key: bool,
-        reloader: &Reloader,
+        shows: &dyn Shows,
     ) -> Result<String, String> {
         self.listen().await?;
         let issued = self.order(name, with_new_key).await?;
@@ -139,7 +94,7 @@ impl CertificateKeeper {
         let by = directory.clone();
         let kept = spawn_blocking(move || shelf.put(&of, &issued, &by));
         kept.await.map_err(|error| error.to_string())??;
-        let shown = reloader.show_certificates().await;
+        let shown = shows.show().await;
         let (now, all) = (self.clock.now(), self.shown());
         match all.iter().find(|one| one.ordered.as_ref() == Some(name)) {
             Some(one) if due(one, None, &directory, now) > now => {
@@ -182,6 +137,7 @@ mod tests {
     use super::*;
     use crate::net::{Described, Identity};
     use std::path::PathBuf;
+    use std::time::Duration;
 
     const CA: &str = "https://ca.example/";
     const DAY: Duration = Duration::from_secs(86_400);
@@ -203,7 +159,7 @@ mod tests {
     fn an_order_is_due_when_it_is_wanted_and_trouble_is_over() {
         let now = START.after(DAY);
         let ours = shown(Origin::Acme { directory: CA.into() });
-        let trouble = |next: Timestamp| Trouble { next: next.as_millis(), ..Trouble::default() };
+        let trouble = Trouble::until;
         assert_eq!(due(&ours, None, CA, now), START.after(60 * DAY));
         assert!(due(&ours, None, "https://other.example/", now) <= now, "another authority");
         assert!(due(&shown(Origin::SelfSigned), None, CA, now) <= now);
@@ -212,22 +168,5 @@ mod tests {
         assert_eq!(due(&ours, Some(&trouble(later)), CA, now), START.after(60 * DAY));
         let absurd = trouble(now.after(365 * DAY));
         assert!(due(&shown(Origin::SelfSigned), Some(&absurd), CA, now) <= now, "the clock was wrong then");
-    }
-
-    #[test]
-    fn failures_are_waited_after_longer_and_longer_but_not_those_of_operators() {
-        let (mut now, mut waits, mut before) = (START, Vec::new(), None);
-        for _ in 0..6 {
-            let trouble = Trouble::begun(before.as_ref(), now, Asker::Keeper);
-            waits.push(trouble.next().since(now).as_secs() / 60);
-            now = trouble.next();
-            before = Some(trouble);
-        }
-        assert_eq!(waits, [1, 5, 25, 125, 360, 360]);
-        let before = Trouble::begun(None, START, Asker::Keeper);
-        for _ in 0..10 {
-            let asked = Trouble::begun(Some(&before), START, Asker::Operator);
-            assert_eq!(asked.next(), before.next());
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::orders::Trouble;
+use super::trouble::Trouble;
 use crate::files::{Former, keep};
 use crate::mail::Domain;
 use crate::net::{CertificateError, Fingerprint, Identity, Issued};

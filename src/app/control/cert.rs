@@ -46,7 +46,7 @@ pub(super) async fn renew(control: &Control, request: CertificateRequest, out: &
     for name in &wanted {
         control.go_on()?;
         let renewed =
-            control.certificates.renew(name, (Asker::Operator, request.new_key), &control.reloader).await;
+            control.certificates.renew(name, (Asker::Operator, request.new_key), &*control.reloader).await;
         out.row(&json!({ "domain": name.as_str(), "error": renewed.as_ref().err() })).await?;
         out.flush().await?;
         failed.extend(renewed.err().map(|error| format!("{name}: {error}")));
