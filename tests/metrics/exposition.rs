@@ -107,10 +107,25 @@ fn variation() -> Variation {
     }
 }
 
+/// One that is shown in place of Barid's own.
+fn certificate() -> tempfile::NamedTempFile {
+    let made = rcgen::generate_simple_self_signed(["relay.test".to_owned()]).expect("makes");
+    // nobody else may read it
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+    std::fs::write(file.path(), text).expect("writes");
+    file
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_exposed_is_declared_and_what_is_declared_is_exposed() {
     let world = world().await;
     let place = Place::new(&world, &variation());
+    let certificate = certificate();
+    let file = certificate.path().display();
+    let mut text = std::fs::read_to_string(place.config()).expect("reads");
+    text.push_str(&format!("\n[[tls.certificates]]\nchain = \"{file}\"\nkey = \"{file}\"\n"));
+    std::fs::write(place.config(), text).expect("writes");
     let relay = busy(&place).await;
     relay.logged(&["event=delivered"]).await;
     // what is looked at now and again has been looked at
