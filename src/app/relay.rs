@@ -47,6 +47,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long shutdown waits until what was counted for reports is kept.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// And until a report that is being posted has been taken.
+const LAST_POST: Duration = Duration::from_secs(15);
 /// How often it is said what shutdown waits for.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for policies that have grown old.
@@ -81,10 +83,17 @@ struct Reporting {
 }
 
 impl Reporting {
-    /// Ends what is being sent, and keeps what was counted to the last.
-    async fn finish(self) -> anyhow::Result<()> {
-        self.work.await?;
-        Ok(self.reports.write_down(&self.stop).await?)
+    /// Keeps what was counted to the last, and lets end what is being sent: it would be told twice.
+    async fn finish(self) {
+        let kept = tokio::time::timeout(LAST_WORDS, self.reports.write_down(&self.stop)).await;
+        match kept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(event = "tls_tally_not_kept", error = %error),
+            Err(_) => tracing::warn!(event = "tls_tally_not_kept", error = "it took too long"),
+        }
+        if tokio::time::timeout(LAST_POST, self.work).await.is_err() {
+            tracing::warn!(event = "tls_report_broken_off");
+        }
     }
 }
 
@@ -126,7 +135,7 @@ impl Relay {
         let (deps, https, web) = ground.clone().sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
         tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
-        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), shown: gathered.shown };
+        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), gathered };
         let certificates = Arc::new(CertificateKeeper::new(&config, parts));
         let reports = Arc::new(ground.reporting(&config, &deps, web));
         let reporting = Reporting {
@@ -256,11 +265,7 @@ impl Relay {
         if tokio::time::timeout(grace, self.finished()).await.is_err() {
             tracing::warn!(event = "grace_over", left = self.under_way().unwrap_or_default());
         }
-        match tokio::time::timeout(LAST_WORDS, self.reporting.finish()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(event = "tls_tally_not_kept", error = format!("{error:#}")),
-            Err(_) => tracing::warn!(event = "tls_tally_not_kept", error = "it took too long"),
-        }
+        self.reporting.finish().await;
         let _ = self.close.send(true);
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.close()).await?.context("closing the store")

@@ -172,24 +172,24 @@ impl Reloader {
             .map_err(|error| error.to_string())
             .and_then(|made| made.map_err(|error| format!("{error:#}")));
         let faults = match made {
-            Ok((rules, Gathered { shown, faults })) => {
+            Ok((rules, gathered)) => {
                 self.reins.inbound.rules.replace(rules);
-                self.reins.certificates.show(shown);
-                faults.join("; ")
+                let told = (gathered.unfit.join("; "), gathered.all_faults().join("; "));
+                self.reins.certificates.show(gathered);
+                told
             }
-            Err(error) => error,
+            Err(error) => (error.clone(), error),
         };
+        let (unfit, faults) = faults;
         // told once, however often it is tried
         let is_news = *self.told.lock().await != faults;
         self.told.lock().await.clone_from(&faults);
-        if faults.is_empty() {
-            tracing::info!(event = "certificates_shown");
-            return Ok(());
+        match faults.is_empty() {
+            true => tracing::info!(event = "certificates_shown"),
+            false if is_news => tracing::error!(event = "certificates_not_shown", error = faults),
+            false => {}
         }
-        if is_news {
-            tracing::error!(event = "certificates_not_shown", error = faults);
-        }
-        Err(faults)
+        if unfit.is_empty() { Ok(()) } else { Err(unfit) }
     }
 
     /// Reads the files again, and changes what may change.
@@ -272,7 +272,7 @@ fn prepare(
 
 /// Says which certificates are not those that they should be.
 pub(super) fn tell_faults(gathered: &Gathered) {
-    for fault in &gathered.faults {
+    for fault in &gathered.all_faults() {
         tracing::error!(event = "certificate_unfit", error = fault);
     }
 }
@@ -284,7 +284,7 @@ impl Reins {
         tell_faults(&gathered);
         self.gate.change(gate_settings(&config));
         self.keeper.change(keeper_settings(&config));
-        self.certificates.change(&config, gathered.shown);
+        self.certificates.change(&config, gathered);
         self.reports.change(config.reports.clone());
         self.resolver.become_like(&resolver);
         self.https.replace(tls.verified.clone());

@@ -1,5 +1,6 @@
 //! One request by HTTPS (RFC 9110, RFC 9112): policies, reports and certificates need no more.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ use crate::work::Live;
 const HTTPS_PORT: u16 = 443;
 /// A whole exchange may take so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// And a connection to one address.
+const DIALLED_FOR: Duration = Duration::from_secs(8);
 /// Addresses of a server that are tried.
 const ADDRESSES_MAX: usize = 3;
 const HEADER_MAX_OCTETS: usize = 16 << 10;
@@ -112,10 +115,11 @@ impl Https {
             Some(ip) => vec![ip],
             None => self.resolver.addresses(&server.name).await.map_err(HttpsError::NoAddress)?,
         };
-        let usable = found.into_iter().filter(|ip| (self.may_use)(*ip)).take(ADDRESSES_MAX);
+        let usable = by_turns(found).into_iter().filter(|ip| (self.may_use)(*ip)).take(ADDRESSES_MAX);
         let mut last = HttpsError::NoAddress(DnsError::NoRecords);
         for ip in usable {
-            match self.dial.dial(SocketAddr::new(ip, server.port)).await {
+            let dialled = timeout(DIALLED_FOR, self.dial.dial(SocketAddr::new(ip, server.port))).await;
+            match dialled.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(dialled) => {
                     let shaken = self.tls.now().connect(dialled.stream, server.name.as_str()).await;
                     return shaken.map(|shaken| shaken.stream).map_err(|error| match error {
@@ -128,6 +132,13 @@ impl Https {
         }
         Err(last)
     }
+}
+
+/// IPv4 and IPv6 in turn: a machine may have the one alone.
+fn by_turns(found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv4);
+    let longest = v4.len().max(v6.len());
+    (0..longest).flat_map(|at| [v4.get(at), v6.get(at)]).flatten().copied().collect()
 }
 
 /// Whether an address is that of somebody's own network (RFC 1918, RFC 6598, RFC 4193).

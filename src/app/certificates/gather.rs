@@ -12,49 +12,69 @@ use crate::net::{CertificateError, Identity};
 pub(in crate::app) struct Gathered {
     /// All that are to be shown, the first to whoever asks for none of their names.
     pub(in crate::app) shown: Vec<Shown>,
-    /// Why some are not those that they should be.
+    /// Why files that others write do not serve: they may be half replaced.
+    pub(in crate::app) unfit: Vec<String>,
+    /// Why some of our own are not those that they should be.
     pub(in crate::app) faults: Vec<String>,
+}
+
+impl Gathered {
+    /// All that is wrong.
+    pub(in crate::app) fn all_faults(&self) -> Vec<String> {
+        self.unfit.iter().chain(&self.faults).cloned().collect()
+    }
 }
 
 /// Gathers them. What does not serve any more is shown on as it was before; names without any have stand-ins. Fails where
 /// a file that the configuration names never served.
 pub(in crate::app) fn gather(config: &Config, former: &[Shown]) -> Result<Gathered, CertificateError> {
-    let (mut shown, mut faults) = (Vec::new(), Vec::new());
+    let mut gathered = Gathered { shown: Vec::new(), unfit: Vec::new(), faults: Vec::new() };
     for (chain, key) in &config.tls.certificates {
         let before = former.iter().find(|one| one.origin == Origin::File && one.file == *chain);
         match (Identity::from_files(chain, key), before) {
-            (Ok(identity), _) => shown.extend(described(identity, (Origin::File, chain.clone()), None)),
+            (Ok(identity), _) => {
+                gathered.shown.extend(described(identity, (Origin::File, chain.clone()), None))
+            }
             (Err(error), Some(before)) => {
-                faults.push(error.to_string());
-                shown.push(before.clone());
+                gathered.unfit.push(error.to_string());
+                gathered.shown.push(before.clone());
             }
             (Err(error), None) => return Err(error),
         }
     }
     let shelf = AcmeShelf::of(&config.data_dir);
     for name in &config.acme.domains {
-        let is_it = |one: &&Shown| one.ordered.as_ref() == Some(name) && one.origin != Origin::SelfSigned;
-        let one = match (shelf.find(name), former.iter().find(is_it)) {
+        let before = |is_stand_in: bool| {
+            let is_it = |one: &&Shown| {
+                one.ordered.as_ref() == Some(name) && (one.origin == Origin::SelfSigned) == is_stand_in
+            };
+            former.iter().find(is_it).cloned()
+        };
+        let missing = || format!("{} is missing", shelf.file(name).display());
+        let (one, fault) = match (shelf.find(name), before(false)) {
             (Ok(Some((identity, directory))), _) => {
                 let from = (Origin::Acme { directory }, shelf.file(name));
-                described(identity, from, Some(name.clone()))
+                (described(identity, from, Some(name.clone())), None)
             }
-            (Ok(None), _) => stand_in(config, name, Some(name.clone()), &mut faults)?,
-            (Err(error), Some(before)) => {
-                faults.push(error.to_string());
-                Some(before.clone())
+            (found, Some(before)) => {
+                (Some(before), Some(found.map_or_else(|error| error.to_string(), |_| missing())))
             }
-            (Err(error), None) => {
-                faults.push(error.to_string());
-                stand_in(config, name, Some(name.clone()), &mut faults)?
+            (found, None) => {
+                let (one, unkept) = stand_in(config, name, Some(name.clone()), before(true))?;
+                (one, found.err().map(|error| error.to_string()).or(unkept))
             }
         };
-        shown.extend(one);
+        gathered.shown.extend(one);
+        gathered.faults.extend(fault);
     }
-    if shown.is_empty() {
-        shown.extend(stand_in(config, &config.hostname, None, &mut faults)?);
+    if gathered.shown.is_empty() {
+        let before =
+            former.iter().find(|one| one.origin == Origin::SelfSigned && one.ordered.is_none()).cloned();
+        let (one, unkept) = stand_in(config, &config.hostname, None, before)?;
+        gathered.shown.extend(one);
+        gathered.faults.extend(unkept);
     }
-    Ok(Gathered { shown, faults })
+    Ok(gathered)
 }
 
 /// One that nobody vouches for. Where it cannot be kept it is made anew with each start: mail must not wait for that.
@@ -62,16 +82,17 @@ fn stand_in(
     config: &Config,
     name: &Domain,
     ordered: Option<Domain>,
-    faults: &mut Vec<String>,
-) -> Result<Option<Shown>, CertificateError> {
-    let (identity, file) = match Identity::self_signed(name.as_str(), &config.data_dir.join("tls")) {
-        Ok(kept) => kept,
-        Err(error) => {
-            faults.push(error.to_string());
-            (Identity::unkept(name.as_str())?, PathBuf::new())
+    before: Option<Shown>,
+) -> Result<(Option<Shown>, Option<String>), CertificateError> {
+    match (Identity::self_signed(name.as_str(), &config.data_dir.join("tls")), before) {
+        (Ok((identity, file)), _) => Ok((described(identity, (Origin::SelfSigned, file), ordered), None)),
+        (Err(error), Some(before)) => Ok((Some(before), Some(error.to_string()))),
+        (Err(error), None) => {
+            let identity = Identity::unkept(name.as_str())?;
+            let made = described(identity, (Origin::SelfSigned, PathBuf::new()), ordered);
+            Ok((made, Some(error.to_string())))
         }
-    };
-    Ok(described(identity, (Origin::SelfSigned, file), ordered))
+    }
 }
 
 fn described(
@@ -141,6 +162,10 @@ sender_domains = ["*"]
         assert_eq!(told(&third), told(&second));
         assert_eq!(third.shown[1].described, second.shown[1].described);
         assert_eq!(third.faults.len(), 1, "{:?}", third.faults);
+        std::fs::remove_file(shelf.file(&name)).expect("is there");
+        let gone = gather(&acme, &third.shown).expect("are there");
+        assert_eq!((told(&gone), gone.faults.len()), (told(&second), 1));
+        fs::write(shelf.file(&name), "no PEM").expect("writes");
         // after a start nothing is known of it: a stand-in is shown, and the rest
         let fourth = gather(&acme, &[]).expect("are there");
         assert_eq!((told(&fourth), fourth.faults.len()), (told(&first), 1));
@@ -161,7 +186,7 @@ sender_domains = ["*"]
         write(&files[0], &new.chain);
         let half = gather(&config, &before.shown).expect("are there");
         assert_eq!(half.shown[0].described, before.shown[0].described);
-        assert_eq!(half.faults.len(), 1);
+        assert_eq!((half.unfit.len(), half.faults.len()), (1, 0));
         assert!(gather(&config, &[]).is_err(), "nothing else would be shown for it");
         write(&files[1], &new.key);
         let after = gather(&config, &half.shown).expect("are there");
@@ -171,5 +196,10 @@ sender_domains = ["*"]
         fs::write(blocked.path().join("tls"), "").expect("writes");
         let unkept = gather(&self::config(blocked.path(), ""), &[]).expect("are there");
         assert_eq!((told(&unkept), unkept.faults.len()), (vec!["self-signed relay.example.org".into()], 1));
+        let again = gather(&self::config(blocked.path(), ""), &unkept.shown).expect("are there");
+        assert_eq!(
+            again.shown[0].described, unkept.shown[0].described,
+            "it is the same as long as nothing starts anew"
+        );
     }
 }

@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+use super::due::due;
 use super::shelf::AcmeShelf;
 use super::trouble::{Asker, Trouble};
 use super::watch::{Stamps, have_changed, stamps};
-use super::{Origin, Shown};
+use super::{Gathered, Origin, Shown};
 use crate::app::config::Config;
 use crate::clock::Clock;
 use crate::mail::Domain;
@@ -37,6 +38,13 @@ pub(in crate::app) struct AcmeSettings {
     pub(in crate::app) listen: SocketAddr,
     /// Whether a new certificate is for the key of the former.
     pub(in crate::app) keeps_keys: bool,
+}
+
+impl AcmeSettings {
+    /// Whether what failed in the one way says anything of the other.
+    fn asks_like(&self, other: &AcmeSettings) -> bool {
+        (&self.authority, self.listen) == (&other.authority, other.listen)
+    }
 }
 
 /// What the keeper goes by.
@@ -69,7 +77,7 @@ pub(in crate::app) struct KeeperParts {
     pub(in crate::app) clock: Clock,
     /// To authorities, wherever the operator says that they are.
     pub(in crate::app) https: Https,
-    pub(in crate::app) shown: Vec<Shown>,
+    pub(in crate::app) gathered: Gathered,
 }
 
 /// Where challenges are answered now, or why not.
@@ -87,6 +95,8 @@ pub(in crate::app) struct CertificateKeeper {
     pub(super) settings: Live<Settings>,
     pub(super) challenges: Challenges,
     shown: Live<Vec<Shown>>,
+    /// What is wrong with files.
+    faults: Mutex<Vec<String>>,
     /// What is kept on the shelf too.
     troubles: Mutex<HashMap<Domain, Trouble>>,
     listening: tokio::sync::Mutex<Listening>,
@@ -95,6 +105,7 @@ pub(in crate::app) struct CertificateKeeper {
     /// Held while something is ordered.
     pub(super) turn: tokio::sync::Mutex<()>,
     woken: Notify,
+    watcher_woken: Notify,
 }
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -106,7 +117,13 @@ impl CertificateKeeper {
     pub(in crate::app) fn new(config: &Config, parts: KeeperParts) -> Self {
         let (settings, shelf) = (Settings::of(config), AcmeShelf::of(&config.data_dir));
         let trouble = |name: &Domain| Some((name.clone(), shelf.trouble(name)?));
-        let troubles: HashMap<_, _> = config.acme.domains.iter().filter_map(trouble).collect();
+        let mut troubles: HashMap<_, _> = config.acme.domains.iter().filter_map(trouble).collect();
+        let (directory, now) = (&settings.acme.authority.directory, parts.clock.now());
+        // an order that ended well just before the process did
+        troubles.retain(|name, _| {
+            let one = parts.gathered.shown.iter().find(|one| one.ordered.as_ref() == Some(name));
+            one.is_none_or(|one| due(one, None, directory, now) <= now)
+        });
         let keeper = CertificateKeeper {
             clock: parts.clock,
             https: parts.https,
@@ -115,30 +132,41 @@ impl CertificateKeeper {
             settings: settings.into(),
             challenges: Challenges::default(),
             shown: Live::default(),
+            faults: Mutex::default(),
             troubles: troubles.into(),
             listening: tokio::sync::Mutex::default(),
             cannot_listen: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             woken: Notify::new(),
+            watcher_woken: Notify::new(),
         };
-        keeper.show(parts.shown);
+        keeper.show(parts.gathered);
         keeper
     }
 
     /// Goes by another configuration, and others are shown, from now on. Where certificates are had in another way, what
     /// failed before says nothing.
-    pub(in crate::app) fn change(&self, config: &Config, shown: Vec<Shown>) {
+    pub(in crate::app) fn change(&self, config: &Config, gathered: Gathered) {
         let settings = Settings::of(config);
-        if settings.acme != self.settings.now().acme {
-            lock(&self.troubles).clear();
+        let before = self.settings.now();
+        if !settings.acme.asks_like(&before.acme) {
+            let forgotten: Vec<Domain> = lock(&self.troubles).drain().map(|(name, _)| name).collect();
+            let shelf = self.shelf.clone();
+            spawn_blocking(move || forgotten.iter().for_each(|name| shelf.forget_trouble(name)));
         }
+        // files that are new to us were read just now
+        let found = stamps(&settings.files);
+        lock(&self.stamps).extend(found.into_iter().filter(|(file, _)| !before.files.contains(file)));
         self.settings.replace(settings);
-        self.show(shown);
+        self.show(gathered);
         self.woken.notify_one();
+        self.watcher_woken.notify_one();
     }
 
     /// Others are shown now.
-    pub(in crate::app) fn show(&self, shown: Vec<Shown>) {
+    pub(in crate::app) fn show(&self, gathered: Gathered) {
+        *lock(&self.faults) = gathered.all_faults();
+        let shown = gathered.shown;
         let title = |shown: &[Shown]| -> BTreeSet<String> {
             let told = shown.iter().filter(|one| one.origin != Origin::SelfSigned);
             told.map(|one| one.described.title.clone()).collect()
@@ -191,8 +219,8 @@ impl CertificateKeeper {
             let trouble = one.ordered.as_ref().and_then(|name| self.trouble(name));
             Some(trouble.map_or(ailment.clone(), |trouble| format!("{ailment}: {}", trouble.error)))
         };
-        let cannot_listen = lock(&self.cannot_listen).clone();
-        shown.iter().filter_map(with_reason).chain(cannot_listen).collect()
+        let (faults, cannot_listen) = (lock(&self.faults).clone(), lock(&self.cannot_listen).clone());
+        shown.iter().filter_map(with_reason).chain(faults).chain(cannot_listen).collect()
     }
 
     fn tell_ailments(&self) {
@@ -218,7 +246,8 @@ impl CertificateKeeper {
             }
             let (settings, now) = (self.settings.now(), self.clock.now());
             let due = settings.acme.domains.iter().filter_map(|name| self.due(name)).min();
-            let rest = due.map_or(settings.every, |due| due.since(now)).min(settings.every);
+            let rest = due.filter(|_| !self.clock.has_jumped()).map_or(settings.every, |due| due.since(now));
+            let rest = rest.min(settings.every);
             // or until there is something else to do
             let _ = timeout(rest.max(REST_LEAST), self.woken.notified()).await;
         }
@@ -226,9 +255,10 @@ impl CertificateKeeper {
 
     async fn watch(&self, shows: &dyn Shows) {
         loop {
-            let settings = self.settings.now();
-            tokio::time::sleep(settings.every).await;
-            let files = settings.files.clone();
+            let every = self.settings.now().every;
+            // or until it is to be looked more often
+            let _ = timeout(every, self.watcher_woken.notified()).await;
+            let files = self.settings.now().files.clone();
             // fails where the process ends
             let Ok(found) = spawn_blocking(move || stamps(&files)).await else { return };
             // what does not fit together may be half of a change, and is looked at again

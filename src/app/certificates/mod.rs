@@ -10,6 +10,7 @@
 //! start on; that one which serves is shown until another serves; that an authority is not asked again sooner than it
 //! may be, whatever fails here meanwhile; that a key is never lost. Sessions that are open keep what they began with.
 
+mod due;
 mod gather;
 mod keeper;
 mod orders;

@@ -93,11 +93,15 @@ impl AcmeShelf {
         if !identity.described().is_some_and(|described| described.names.iter().any(is_for)) {
             return Err(told(&"the authority's certificate is for other names"));
         }
-        if let Ok(former) = fs::read_to_string(&file)
-            && key_in(&former).ok() != key_in(&issued.key).ok()
-        {
+        let has_another_key = || {
+            let former = fs::read_to_string(&file).ok().and_then(|former| key_in(&former).ok());
+            former.is_none() || former != key_in(&issued.key).ok()
+        };
+        // one that cannot be read may hold the only copy of a key
+        if matches!(fs::exists(&file), Ok(true)) && has_another_key() {
             let aside = self.0.join(format!("{name}.former.pem"));
-            keep(&aside, former.as_bytes(), Former::Replaced).map_err(|error| told(&error))?;
+            let _ = fs::remove_file(&aside);
+            fs::hard_link(&file, &aside).map_err(|error| told(&error))?;
         }
         let text = format!("{BY}{directory}\n{}\n{}", issued.chain.trim_end(), issued.key);
         keep(&file, text.as_bytes(), Former::Replaced).map_err(|error| told(&error))

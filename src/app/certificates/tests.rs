@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -101,8 +100,8 @@ impl Bench {
         let clock = Clock::Manual(self.clock.clone());
         let tls = ClientTls::new(TlsPolicy::Verified, &Roots::public(), clock.clone()).expect("is made");
         let https = Https::new(Arc::new(Maps::default()), self.authority.clone(), tls.into(), |_| true);
-        let shown = gather(&self.config(""), &[]).expect("are there").shown;
-        CertificateKeeper::new(&self.config(""), KeeperParts { clock, https, shown })
+        let gathered = gather(&self.config(""), &[]).expect("are there");
+        CertificateKeeper::new(&self.config(""), KeeperParts { clock, https, gathered })
     }
 
     fn tries(&self) -> usize {
@@ -136,10 +135,14 @@ async fn what_failed_is_waited_after_and_a_start_changes_nothing_of_that() {
     assert_eq!((asked, bench.tries()), (Err(told), 2));
     // nor whoever has mended the settings
     let other = bench.config("email = \"postmaster@example.org\"\n");
-    keeper.change(&other, keeper.shown().to_vec());
+    keeper.change(&other, gather(&other, &[]).expect("are there"));
     assert!(keeper.due(&name()).is_some_and(|due| due <= bench.clock.now()));
-    keeper.change(&bench.config(""), Vec::new());
-    assert_eq!(keeper.due(&name()), None, "it is not shown, so it is not wanted");
+    let none =
+        Config { acme: AcmeSettings { domains: Vec::new(), ..other.acme.clone() }, ..bench.config("") };
+    keeper.change(&none, gather(&none, &[]).expect("are there"));
+    assert_eq!(keeper.due(&name()), None);
+    let told = keeper.renew(&name(), (Asker::Operator, false), &Blind).await.expect_err("is not wanted");
+    assert!(told.contains("none of acme.domains") && bench.tries() == 2, "{told}");
 }
 
 #[tokio::test]
@@ -166,5 +169,4 @@ async fn where_nothing_can_be_kept_nothing_is_ordered() {
     }
     assert_eq!(bench.tries(), 0);
     assert!(keeper.due(&name()).is_some_and(|due| due > bench.clock.now()), "it is not tried all the time");
-    assert!(!Path::new(&bench.dir.path().join("acme/mx.example.org.pem")).exists());
 }

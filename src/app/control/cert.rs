@@ -13,8 +13,7 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
     let shown = control.certificates.shown();
     for one in shown.iter() {
         let trouble = one.ordered.as_ref().and_then(|name| control.certificates.trouble(name));
-        let (next, error) =
-            trouble.map_or((None, None), |trouble| (iso(trouble.next()), Some(trouble.error)));
+        let error = trouble.map(|trouble| trouble.error);
         out.row(&json!({
             "names": one.described.names,
             "origin": one.origin.as_str(),
@@ -24,7 +23,7 @@ pub(super) async fn list(control: &Control, out: &Out) -> Outcome {
             "renew_at": one.renew_at().and_then(iso),
             "tlsa": format!("3 1 1 {}", one.described.key_digest),
             "error": error,
-            "next": next,
+            "next": one.ordered.as_ref().and_then(|name| control.certificates.due(name)).and_then(iso),
         }))
         .await?;
     }
@@ -45,8 +44,11 @@ pub(super) async fn renew(control: &Control, request: CertificateRequest, out: &
     let mut failed = Vec::new();
     for name in &wanted {
         control.go_on()?;
-        let renewed =
-            control.certificates.renew(name, (Asker::Operator, request.new_key), &*control.reloader).await;
+        let (asked, mut stop) = ((Asker::Operator, request.new_key), control.stop.clone());
+        let renewed = tokio::select! {
+            renewed = control.certificates.renew(name, asked, &*control.reloader) => renewed,
+            _ = stop.wait_for(|stop| *stop) => return Err("the relay is stopping".into()),
+        };
         out.row(&json!({ "domain": name.as_str(), "error": renewed.as_ref().err() })).await?;
         out.flush().await?;
         failed.extend(renewed.err().map(|error| format!("{name}: {error}")));

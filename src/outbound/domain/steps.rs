@@ -101,7 +101,10 @@ pub(super) async fn sweep(
         place = gone_on;
         let Some(piece) = piece else { return Ok(()) };
         for leased in piece.leased {
-            let last = site.and_then(|site| deps.recent.of(site.as_str()).into_iter().next());
+            let arrived = leased.queued.envelope.arrived;
+            // of the site, not of some other copy, and while this one waited
+            let is_its = |remark: &Remark| remark.id.is_none() && remark.at >= arrived;
+            let last = site.and_then(|site| deps.recent.of(site.as_str()).into_iter().find(is_its));
             let reply = no_way(everything.as_ref(), last.as_ref());
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();

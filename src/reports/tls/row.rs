@@ -59,6 +59,10 @@ impl Row {
 
     /// It failed, and is tried again later.
     pub(super) fn put_off(&mut self, now: Timestamp) {
+        if self.tries == 0 {
+            // one that comes late is tried as long as one in time
+            self.due = self.due.max(now.as_millis());
+        }
         let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(10)).min(WAIT_MAX);
         self.tries += 1;
         self.next = now.after(wait).as_millis();

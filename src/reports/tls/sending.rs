@@ -49,6 +49,9 @@ enum Told {
 /// Web servers that did not answer in this round.
 type Silent = Arc<Mutex<HashSet<String>>>;
 
+/// What those that are sent in one round share: these, and whether the relay stops.
+type Round<'a> = (&'a Silent, &'a watch::Receiver<bool>);
+
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -62,7 +65,8 @@ impl TlsReports {
             *lock(&self.next_look) = None;
             return Ok(());
         }
-        if self.is_behind.load(Ordering::SeqCst) || lock(&self.next_look).is_some_and(|at| now < at) {
+        let before = *lock(&self.next_look);
+        if self.is_behind.load(Ordering::SeqCst) || before.is_some_and(|at| now < at) {
             return Ok(());
         }
         let (today, silent) = (Day::of(now), Silent::default());
@@ -89,15 +93,20 @@ impl TlsReports {
                 if sending.len() >= SENT_AT_ONCE {
                     end(sending.join_next().await);
                 }
-                let (reporter, silent) = (self.clone(), silent.clone());
-                sending.spawn(async move { reporter.settle(of, row, &silent).await });
+                let (reporter, silent, stop) = (self.clone(), silent.clone(), stop.clone());
+                sending.spawn(async move { reporter.settle(of, row, (&silent, &stop)).await });
             }
         }
         // what has begun is not broken off: it would be told twice
         while let Some(ended) = sending.join_next().await {
             end(Some(ended));
         }
-        *lock(&self.next_look) = result.is_ok().then_some(next);
+        // unless somebody has changed what is due meanwhile
+        let mut next_look = lock(&self.next_look);
+        if *next_look == before {
+            *next_look = result.is_ok().then_some(next);
+        }
+        drop(next_look);
         result
     }
 
@@ -106,7 +115,7 @@ impl TlsReports {
         &self,
         (day, domain): (Day, Domain),
         row: Result<Row, StoreError>,
-        silent: &Silent,
+        round: Round<'_>,
     ) -> Sent {
         let (key, now) = (row::key(day, &domain), self.by.clock.shown());
         let settings = self.by.settings.now();
@@ -119,7 +128,7 @@ impl TlsReports {
             (Ok(row), None) => return Ok(Some(row.next().max(now.after(MAIL_TRIED_FOR)))),
             (Ok(row), Some(settings)) => {
                 let of = settings.on(&domain, day);
-                self.send(&of, settings, row, silent).await?
+                self.send(&of, settings, row, round).await?
             }
             (Err(error), _) => {
                 tracing::error!(event = "tls_tally_lost", domain = %domain, error = %error);
@@ -140,7 +149,7 @@ impl TlsReports {
         of: &Subject<'_>,
         settings: &ReportSettings,
         mut row: Row,
-        silent: &Silent,
+        (silent, stop): Round<'_>,
     ) -> Result<Option<Row>, StoreError> {
         let (domain, day, now) = (of.domain, of.day, self.by.clock.shown());
         let key = row::key(day, domain);
@@ -165,6 +174,10 @@ impl TlsReports {
             // a record that names others each time is not followed for ever
             if row.told.contains(&to) || row.told.len() >= ADDRESSES_MAX {
                 continue;
+            }
+            if *stop.borrow() {
+                is_left = true;
+                break;
             }
             let told = match &rua {
                 Rua::Mail(address) => self.mail(of, (&settings.from, address), &report, now),

@@ -10,7 +10,6 @@ use mail_auth::report::tlsrpt::{PolicyType, ResultType, TlsReport};
 use tokio::sync::watch;
 
 use super::reporter::{ReportParts, ReportSettings, TlsReports, Waiting};
-use super::rua::addresses;
 use crate::authentication::{Algorithm, Key, MadeKey, Selector, Signers};
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::mail::{Address, Class, Domain, MessageId, MessageIds, ReversePath, TlsWish};
@@ -235,7 +234,7 @@ async fn a_record_that_names_others_each_time_is_not_followed() {
         bench.send_due(&reports).await;
         bench.clock.advance(HOUR / 4);
     }
-    assert!(bench.queued("victim.example").len() <= 4);
+    assert_eq!(bench.queued("victim.example").len(), 4);
 }
 
 #[tokio::test]
@@ -324,5 +323,4 @@ async fn a_stop_keeps_what_was_counted_without_asking_anybody() {
     bench.clock.advance(16 * HOUR);
     bench.send_due(&bench.reports()).await;
     assert!(bench.waiting(&reports).await.is_empty());
-    assert!(addresses(std::iter::empty()).is_empty());
 }

@@ -1,6 +1,7 @@
 //! From memory to rows.
 
 use std::collections::HashSet;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -60,6 +61,9 @@ impl TlsReports {
                 return Err(error);
             }
         };
+        // what is added to a day that is over is due soon
+        let today = Day::of(self.by.clock.shown());
+        let is_late = counted.keys().any(|(day, _)| *day < today);
         let mut left: Vec<_> = self.wanted(counted, &known, stop).await.into_iter().collect();
         let mut result = Ok(());
         while !left.is_empty() {
@@ -68,6 +72,9 @@ impl TlsReports {
                 self.by.tally.put_back(unwritten.into_iter().collect());
                 result = Err(error);
             }
+        }
+        if is_late {
+            *self.next_look.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         result
     }
