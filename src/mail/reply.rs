@@ -77,6 +77,18 @@ impl Reply {
         Reply { code, enhanced: Some(enhanced), text: text.into() }
     }
 
+    /// Reads one as logs have it, all of its lines in one: three digits, perhaps an enhanced status, and text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (code, rest) = text.trim().split_at_checked(3)?;
+        let is_code = code.bytes().all(|digit| digit.is_ascii_digit())
+            && !rest.starts_with(|c: char| c.is_ascii_digit());
+        let code = code.parse().ok().filter(|code| is_code && (200..600).contains(code))?;
+        let rest = rest.trim_start_matches('-').trim_start();
+        let (enhanced, text) =
+            EnhancedStatus::parse_prefix(rest).map_or((None, rest), |(it, rest)| (Some(it), rest));
+        Some(Reply { code, enhanced, text: text.into() })
+    }
+
     /// What the first digit says.
     pub fn severity(&self) -> Severity {
         match self.code {
@@ -99,6 +111,22 @@ impl fmt::Display for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_is_read_as_logs_have_it() {
+        for (text, want) in [
+            ("550 5.1.1 no such user", Some("550 5.1.1 no such user")),
+            ("421 4.7.0", Some("421 4.7.0 ")),
+            (" 452-too many ", Some("452 too many")),
+            ("550", Some("550 ")),
+            ("5501 x", None),
+            ("199 x", None),
+            ("no", None),
+            ("55\u{e9} x", None),
+        ] {
+            assert_eq!(Reply::parse(text).map(|reply| reply.to_string()).as_deref(), want, "{text}");
+        }
+    }
 
     #[test]
     fn enhanced_codes_are_read_only_where_they_stand() {

@@ -22,6 +22,23 @@ const DIRECTION: Label = closed("direction", &["in", "out"]);
 const TLS_RESULT: Label = closed("result", &["TLSv1.2", "TLSv1.3", "failed"]);
 const PROOF: Label = closed("proof", &["clear", "unproven", "pkix", "mta-sts", "fingerprint", "dane"]);
 const DEMAND: Label = closed("demand", &["encrypted", "MTA-STS", "verify", "fingerprint", "DANE"]);
+const RECEIVER: Label = configured("receiver", "names in the data on providers, and `other`");
+const MEANING: Label = closed(
+    "meaning",
+    &[
+        "rate",
+        "reputation",
+        "block",
+        "authentication",
+        "content",
+        "unknown-user",
+        "mailbox-full",
+        "greylist",
+        "policy",
+        "tls",
+        "other",
+    ],
+);
 const NAME: Label = configured("name", "names of the relay's certificates");
 const ORDER: Label = closed("result", &["issued", "failed"]);
 const REPORT: Label = closed("result", &["mailed", "posted", "failed"]);
@@ -140,6 +157,8 @@ metrics! {
             "Recipients given up for good.",
         Histogram DELIVERY_SECONDS = "barid_delivery_seconds" [CLASS] Seconds:
             "Time from acceptance to the remote server's final 250.",
+        Counter REPLIES = "barid_refusals_total" [RECEIVER, MEANING] Count:
+            "Refusals of recipients by remote servers, for now or for good, by who runs the server and by what they mean.",
         Counter REMOTE_CONNECTIONS = "barid_outbound_connections_total" [CONNECTION] Count:
             "Connections to remote servers: opened, taken over from an earlier session, or not to be had.",
         Gauge REMOTE_CONNECTIONS_OPEN = "barid_outbound_connections_open" [] Count:

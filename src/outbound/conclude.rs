@@ -9,6 +9,7 @@ use super::meters;
 use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, Remote, ReportIds, Tried, settle};
 use super::{Deps, Settings};
+use crate::dsn::Judgement;
 use crate::mail::{Class, EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
@@ -34,8 +35,10 @@ pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) {
     }
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
-    for (outcome, reply) in &settlement.outcomes {
-        tell(deps, outcome, reply, tried.remote, waited, settlement.next_due);
+    for ((outcome, reply), verdict) in settlement.outcomes.iter().zip(tried.verdicts) {
+        let said = tried.remote.filter(|_| verdict.stage != Stage::Ours);
+        let judged = said.and_then(|remote| settings.classifier.judge(remote.host, verdict));
+        tell(deps, outcome, (reply, judged), tried.remote, waited, settlement.next_due);
     }
     note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
@@ -119,7 +122,7 @@ pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Re
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for (outcome, reply) in &settlement.outcomes {
-        tell(deps, outcome, reply, None, waited, None);
+        tell(deps, outcome, (reply, None), None, waited, None);
         (deps.outcomes)(outcome);
     }
     Ok(())
@@ -146,7 +149,7 @@ async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome
 fn tell(
     deps: &Deps,
     outcome: &Outcome,
-    reply: &Reply,
+    (reply, judged): (&Reply, Option<Judgement>),
     remote: Option<Remote<'_>>,
     (class, waited): (Class, Duration),
     next_due: Option<crate::clock::Timestamp>,
@@ -154,6 +157,12 @@ fn tell(
     let (meters, delay) = (&deps.meters, waited.as_secs_f64());
     let (tls, proof) = remote.map_or(("none", "none"), |remote| (remote.tls, remote.proof.as_str()));
     let remote = remote.map_or("none", |remote| remote.host);
+    if let Some(judged) = &judged {
+        meters::refused(judged.receiver.as_deref(), judged.meaning.as_str());
+    }
+    let (meaning, scope) =
+        judged.as_ref().map_or(("none", "none"), |it| (it.meaning.as_str(), it.concern.as_str()));
+    let rule = judged.as_ref().and_then(|it| it.rule.as_deref()).unwrap_or("none");
     match outcome {
         Outcome::Delivered { id, recipient } => {
             meters.delivered(class, waited);
@@ -162,11 +171,11 @@ fn tell(
         Outcome::Deferred { id, recipient } => {
             meters.deferred.increment(1);
             let next = next_due.map_or(0, crate::clock::Timestamp::as_secs);
-            tracing::info!(event = "deferred", id = %id, to = %recipient, remote, delay, next, reply = %reply);
+            tracing::info!(event = "deferred", id = %id, to = %recipient, remote, delay, next, meaning, scope, rule, reply = %reply);
         }
         Outcome::Bounced { id, recipient } => {
             meters.bounced.increment(1);
-            tracing::info!(event = "bounced", id = %id, to = %recipient, remote, delay, reply = %reply);
+            tracing::info!(event = "bounced", id = %id, to = %recipient, remote, delay, meaning, scope, rule, reply = %reply);
         }
     }
 }

@@ -200,6 +200,12 @@ pub(super) fn proven(proof: &'static str) {
     counter!(names::CONNECTIONS_PROVEN, "proof" => proof).increment(1);
 }
 
+/// A server refused a recipient.
+pub(super) fn refused(receiver: Option<&str>, meaning: &'static str) {
+    let receiver = receiver.unwrap_or("other").to_owned();
+    counter!(names::REPLIES, "receiver" => receiver, "meaning" => meaning).increment(1);
+}
+
 /// A host did not prove what it must, by this demand.
 pub(super) fn unproven(demand: &'static str) {
     counter!(names::HOSTS_UNPROVEN, "demand" => demand).increment(1);

@@ -70,6 +70,7 @@ use tokio::sync::Semaphore;
 
 use crate::authentication::Signers;
 use crate::clock::{Clock, Timestamp};
+use crate::dsn::Classifier;
 use crate::mail::{Domain, MessageIds, OutcomeSink};
 use crate::net::{self, ClientTls, Dial, Judge, Resolver};
 use crate::queue::{Leases, Orders};
@@ -120,6 +121,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Messages sent over one connection.
     pub messages_per_connection_max: u32,
+    /// What replies mean.
+    pub classifier: Classifier,
 }
 
 /// TLS towards mail hosts, by what is asked in the handshake already.

@@ -4,6 +4,7 @@ mod cert;
 mod dkim;
 mod domain;
 mod pages;
+mod provider;
 mod queue;
 mod reload;
 mod remote;
@@ -74,6 +75,9 @@ enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Shows what is known of receivers, and what their replies mean.
+    #[command(subcommand)]
+    Provider(provider::ProviderCommand),
     /// Looks at reports on TLS that wait to be sent to the domains that want them (TLS-RPT).
     Tlsrpt {
         #[command(subcommand)]
@@ -227,6 +231,7 @@ pub fn run() -> ExitCode {
         Command::Domain { command, remote } => domain::run(command, &remote),
         Command::Cert { command, remote } => cert::run(command, &remote),
         Command::Dkim { command, remote } => dkim::run(command, &remote),
+        Command::Provider(command) => provider::run(command),
         Command::Tlsrpt { command, remote } => tlsrpt::run(command, &remote),
         Command::Trace { options, remote } => domain::trace(options, &remote),
         Command::Stats { limit, remote } => domain::stats(limit, &remote),

@@ -10,7 +10,7 @@ use super::node::Place;
 use super::reader::Reader;
 use super::section::{Contents, at_least, not_empty, section, such, within};
 use super::units::{Rate, Size, Span};
-use super::value::{AnchorFile, RootsFile, choice};
+use super::value::{AnchorFile, ProviderData, RootsFile, choice};
 use crate::accounts::DomainPattern;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::{Address, Class, ClientName, Domain};
@@ -278,6 +278,9 @@ section! {
         tls: DeliveryTls = DeliveryTls::Opportunistic => Live;
         /// Whether MX records may lead to loopback and link-local addresses.
         allow_loopback: bool = false => Live;
+        /// A file of providers and of rules for their replies, which go before those that Barid brings along: see
+        /// `barid provider check`.
+        provider_data: Option<ProviderData> = None => Live, example("\"/etc/barid/providers.toml\"");
         /// The waits after each attempt, give or take 10 %; the last repeats.
         retry: Vec<Span> = vec![Span::minutes(5), Span::minutes(15), Span::minutes(60), Span::minutes(240)] => Live,
             rule(not_empty());

@@ -312,14 +312,17 @@ fn the_example_is_accepted_as_it_is_and_with_all_its_settings() {
         })
         // files that are not there
         .filter(|line| {
-            !["include", "extra_ca", "chain", "key", "[[tls.certificates", "trust_anchor"]
+            !["include", "extra_ca", "chain", "key", "[[tls.certificates", "trust_anchor", "provider_data"]
                 .iter()
                 .any(|key| line.starts_with(key))
         })
         .collect();
     let config = Config::parse("example", &whole.join("\n")).unwrap_or_else(|faults| panic!("{faults}"));
     let told = |setting: &Setting| setting.value.is_none().then(|| setting.key.clone());
-    assert_eq!(config.settings.iter().filter_map(told).collect::<Vec<_>>(), ["dns.trust_anchor"]);
+    assert_eq!(
+        config.settings.iter().filter_map(told).collect::<Vec<_>>(),
+        ["dns.trust_anchor", "delivery.provider_data"]
+    );
     // a default that is written out is the default
     let of = |text: &str, key: &str| {
         let config = Config::parse("f", text).unwrap_or_else(|faults| panic!("{faults}"));

@@ -13,6 +13,7 @@ use super::units::Rate;
 use super::{Config, Dkim, RelayListener, TlsFiles};
 use crate::accounts::{Allowance, Client, Clients};
 use crate::app::certificates::AcmeSettings;
+use crate::dsn::{Book, Classifier};
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::Address;
 use crate::net::{AuthoritySettings, DnsSettings};
@@ -90,6 +91,10 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             idle_timeout: delivery.idle_timeout.0,
             connect_timeout: delivery.connect_timeout.0,
             messages_per_connection_max: delivery.messages_per_connection,
+            classifier: Classifier::new(match &delivery.provider_data {
+                Some(own) => Book::embedded().ok()?.under(own.book.clone()),
+                None => Book::embedded().ok()?,
+            }),
         },
         store: store(&file.store),
         data_dir: file.data_dir,

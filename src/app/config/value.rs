@@ -10,6 +10,7 @@ use super::reader::Reader;
 use super::section::Contents;
 use super::units::{Rate, Size, Span};
 use crate::accounts::DomainPattern;
+use crate::dsn::Book;
 use crate::mail::{Address, Class, ClientName, Domain};
 use crate::net::{Fingerprint, Roots, check_trust_anchor};
 
@@ -119,6 +120,35 @@ impl Value for RootsFile {
 
     fn written(&self) -> Option<String> {
         self.0.written()
+    }
+}
+
+/// A file of providers and rules that can be read and makes sense.
+#[derive(Clone, Debug)]
+pub(super) struct ProviderData {
+    file: PathBuf,
+    /// What it says.
+    pub(super) book: Book,
+}
+
+impl Value for ProviderData {
+    fn form() -> String {
+        "the path of a file of providers".into()
+    }
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.text(node, &Self::form(), |text| {
+            let file = PathBuf::from(text);
+            let text = std::fs::read_to_string(&file).map_err(|error| format!("does not serve: {error}"))?;
+            match Book::parse(&text) {
+                Ok(book) => Ok(ProviderData { file, book }),
+                Err(error) => Err(format!("does not serve: {error}")),
+            }
+        })
+    }
+
+    fn written(&self) -> Option<String> {
+        self.file.written()
     }
 }
 

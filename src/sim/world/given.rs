@@ -48,6 +48,7 @@ pub(super) fn settings(size: Size) -> Settings {
         idle_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(10),
         messages_per_connection_max: 20,
+        classifier: crate::dsn::Classifier::default(),
     }
 }
 
