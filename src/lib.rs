@@ -14,7 +14,7 @@
 //! | L0 | [`mail`] | the words: addresses, envelopes, ids, replies, outcomes |
 //! | L0 | [`clock`] | the only reader of the time |
 //! | L1 | [`smtp`] | the protocol without I/O, both ways round |
-//! | L1 | [`dsn`] | the form of delivery reports, those written and those that come back |
+//! | L1 | [`dsn`] | what refusals mean; the form of delivery reports, those written and those that come back |
 //! | L1 | [`files`] | small files, written whole or not at all |
 //! | L1 | [`observe`] | the declaration of each metric, the log |
 //! | L1 | [`work`] | what is under way, by labels; permits whose number may change; values that a reload replaces |
