@@ -22,6 +22,23 @@ fn a_wrong_command_line_exits_with_2() {
 }
 
 #[test]
+fn what_a_reply_means_is_told_without_a_server() {
+    let reply = "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent (S3150)";
+    let host = "outlook-com.olc.protection.outlook.com";
+    let (status, out, err) = run_barid(&["provider", "test", reply, "--mx", host, "--json"]);
+    assert!(status.success(), "{err}");
+    assert!(out.contains("\"meaning\":\"block\"") && out.contains("\"action\":\"hold\""), "{out}");
+    let (status, _, err) = run_barid(&["provider", "test", "no reply"]);
+    assert!(!status.success() && err.contains("is no reply such as"), "{err}");
+    let (status, out, _) = run_barid(&["provider", "ls"]);
+    assert!(status.success() && out.lines().count() > 20 && out.contains("google"), "{out}");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "[[rule]]\nid = \"mine\"\n").expect("writes");
+    let (status, _, err) = run_barid(&["provider", "check", &file.path().display().to_string()]);
+    assert!(!status.success() && err.contains("rule `mine`"), "{err}");
+}
+
+#[test]
 fn a_missing_configuration_names_the_file_and_the_remedy() {
     let (status, _, err) = run_barid(&["serve", "--config", "/nonexistent/barid.toml"]);
     assert_eq!(status.code(), Some(1));

@@ -9,8 +9,16 @@ use support::{Place, Variation, World, eventually, letter};
 const README: &str = include_str!("../README.md");
 
 /// Commands of other programs, and those that tests of their own run: servers, the demo.
-const ELSEWHERE: [&str; 7] =
-    ["cargo ", "swaks ", "barid serve", "barid man", "barid completions", "barid spool", "barid config"];
+const ELSEWHERE: [&str; 8] = [
+    "cargo ",
+    "swaks ",
+    "barid serve",
+    "barid man",
+    "barid completions",
+    "barid spool",
+    "barid config",
+    "barid provider",
+];
 
 /// Every command of the README, without comments: indented lines, and those in the table of tasks.
 fn commands() -> Vec<&'static str> {

@@ -128,6 +128,7 @@ async fn what_is_exposed_is_declared_and_what_is_declared_is_exposed() {
     std::fs::write(place.config(), text).expect("writes");
     let relay = busy(&place).await;
     relay.logged(&["event=delivered"]).await;
+    relay.logged(&["event=bounced", "meaning="]).await;
     // what is looked at now and again has been looked at
     let scrape = eventually("a look at the process", || {
         Some(Scrape::of(&relay)).filter(|scrape| scrape.sum("process_threads", &[]) > 0.0)
