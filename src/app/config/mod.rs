@@ -8,6 +8,7 @@
 //! A setting is declared once, in `schema`: what reads it, the example and the documentation follow from that.
 //! Faults name file, line and key, say what is allowed, and come all at once.
 
+mod checks;
 mod describe;
 mod fault;
 mod node;

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::node::Place;
-use super::reader::Reader;
+use super::checks::{
+    domain_limits_something, is_host_and_new, is_known, is_of_one_domain, is_whole, limits_something, serves,
+};
 use super::section::{Contents, at_least, not_empty, section, such, within};
 use super::units::{Rate, Size, Span};
 use super::value::{AnchorFile, ProviderData, RootsFile, choice};
 use crate::accounts::DomainPattern;
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::{Address, Class, ClientName, Domain};
-use crate::net::{Fingerprint, Https, Identity};
+use crate::net::{Fingerprint, Https};
 use crate::smtp::Limits;
 use crate::store::Settings;
 
@@ -363,71 +364,6 @@ section! {
         /// Rows in memory before they go into the index.
         memtable: Size = Size(store().writer.memtable_octets as u64) => Restart,
             rule(within(Size(64 << 10), Size(64 << 20)));
-    }
-}
-
-fn is_known(client: &ClientSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    if client.networks.is_empty() && client.certificates.is_empty() {
-        let remedy = "give it `networks` or `certificates`";
-        reader.fault_at(at, None, "is known by nothing, so it may not send", remedy);
-    }
-}
-
-/// Looks at the files too: a relay that does not start for them is found out before it is restarted.
-fn serves(certificate: &CertificateSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    if let Err(error) = Identity::from_files(&certificate.chain, &certificate.key) {
-        reader.fault_at(at, None, &format!("does not serve: {error}"), "");
-    }
-}
-
-/// RFC 8460 5.3: who submits a report is who answers for it.
-fn is_of_one_domain(reports: &TlsReportsSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    if let (Some(from), Some(contact)) = (&reports.from, &reports.contact)
-        && from.domain() != contact.domain()
-    {
-        reader.fault_at(at, None, "names two domains", "let `from` and `contact` be at one");
-    }
-    let is_plain = |address: &Address| address.is_ascii() && address.domain().as_literal().is_none();
-    if !reports.from.iter().chain(&reports.contact).all(is_plain) {
-        reader.fault_at(
-            at,
-            None,
-            "names an address that not everybody can write to",
-            "use ASCII and a domain",
-        );
-    }
-}
-
-fn is_host_and_new(name: &Domain, before: &[Domain]) -> bool {
-    name.as_literal().is_none() && !before.contains(name)
-}
-
-fn is_whole(policy: &TlsPolicySection, at: Option<Place>, reader: &mut Reader<'_>) {
-    match (policy.mode == TlsMode::Fingerprint, policy.certificates.is_empty()) {
-        (true, true) => reader.fault_at(at, None, "names no certificate", "give it `certificates`"),
-        (false, false) => {
-            reader.fault_at(
-                at,
-                None,
-                "names certificates that are not looked at",
-                "say mode = \"fingerprint\"",
-            );
-        }
-        _ => {}
-    }
-}
-
-fn limits_something(provider: &ProviderSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    is_limit((provider.connections, provider.rate), at, reader);
-}
-
-fn domain_limits_something(limit: &DomainLimitSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    is_limit((limit.connections, limit.rate), at, reader);
-}
-
-fn is_limit(limit: (Option<usize>, Option<Rate>), at: Option<Place>, reader: &mut Reader<'_>) {
-    if limit == (None, None) {
-        reader.fault_at(at, None, "limits nothing", "give it `connections` or `rate`");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
 
 use super::core::{Core, Effect, Event};
+use super::guard::guard;
 use super::messages::{Credits, PathDown, PathIs, PathUp, Reconsider, StopDomain, UrgentCredits, Wake};
 use super::steps::{admit, move_alarm, page, resolve, sweep};
 use crate::clock::Timestamp;
@@ -278,40 +279,6 @@ impl DomainActor {
             }
             UrgentRead
         });
-    }
-}
-
-/// Runs a task that ends in telling the actor something; should it panic, the actor hears `otherwise`.
-fn guard<M, O>(me: Addr<DomainActor>, otherwise: O, task: impl Future<Output = M> + Send + 'static)
-where
-    M: Message<Result = ()> + Send + 'static,
-    O: Message<Result = ()> + Send + 'static,
-    DomainActor: Handler<M> + Handler<O>,
-{
-    let mut debt = Debt(Some((me, otherwise)));
-    tokio::spawn(async move {
-        let told = task.await;
-        if let Some((me, _)) = debt.0.take() {
-            me.do_send(told);
-        }
-    });
-}
-
-/// An answer that is owed to the actor, and is given on whatever way the task ends.
-struct Debt<O>(Option<(Addr<DomainActor>, O)>)
-where
-    O: Message<Result = ()> + Send + 'static,
-    DomainActor: Handler<O>;
-
-impl<O> Drop for Debt<O>
-where
-    O: Message<Result = ()> + Send + 'static,
-    DomainActor: Handler<O>,
-{
-    fn drop(&mut self) {
-        if let Some((me, otherwise)) = self.0.take() {
-            me.do_send(otherwise);
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod actor;
 mod core;
+mod guard;
 mod messages;
 mod steps;
 
