@@ -33,7 +33,7 @@ pub(in crate::app) fn gather(config: &Config, former: &[Shown]) -> Result<Gather
         let before = former.iter().find(|one| one.origin == Origin::File && one.file == *chain);
         match (Identity::from_files(chain, key), before) {
             (Ok(identity), _) => {
-                gathered.shown.extend(described(identity, (Origin::File, chain.clone()), None))
+                gathered.shown.push(Shown::new(identity, (Origin::File, chain.clone()), None))
             }
             (Err(error), Some(before)) => {
                 gathered.unfit.push(error.to_string());
@@ -54,24 +54,24 @@ pub(in crate::app) fn gather(config: &Config, former: &[Shown]) -> Result<Gather
         let (one, fault) = match (shelf.find(name), before(false)) {
             (Ok(Some((identity, directory))), _) => {
                 let from = (Origin::Acme { directory }, shelf.file(name));
-                (described(identity, from, Some(name.clone())), None)
+                (Shown::new(identity, from, Some(name.clone())), None)
             }
             (found, Some(before)) => {
-                (Some(before), Some(found.map_or_else(|error| error.to_string(), |_| missing())))
+                (before, Some(found.map_or_else(|error| error.to_string(), |_| missing())))
             }
             (found, None) => {
                 let (one, unkept) = stand_in(config, name, Some(name.clone()), before(true))?;
                 (one, found.err().map(|error| error.to_string()).or(unkept))
             }
         };
-        gathered.shown.extend(one);
+        gathered.shown.push(one);
         gathered.faults.extend(fault);
     }
     if gathered.shown.is_empty() {
         let before =
             former.iter().find(|one| one.origin == Origin::SelfSigned && one.ordered.is_none()).cloned();
         let (one, unkept) = stand_in(config, &config.hostname, None, before)?;
-        gathered.shown.extend(one);
+        gathered.shown.push(one);
         gathered.faults.extend(unkept);
     }
     Ok(gathered)
@@ -83,25 +83,16 @@ fn stand_in(
     name: &Domain,
     ordered: Option<Domain>,
     before: Option<Shown>,
-) -> Result<(Option<Shown>, Option<String>), CertificateError> {
+) -> Result<(Shown, Option<String>), CertificateError> {
     match (Identity::self_signed(name.as_str(), &config.data_dir.join("tls")), before) {
-        (Ok((identity, file)), _) => Ok((described(identity, (Origin::SelfSigned, file), ordered), None)),
-        (Err(error), Some(before)) => Ok((Some(before), Some(error.to_string()))),
+        (Ok((identity, file)), _) => Ok((Shown::new(identity, (Origin::SelfSigned, file), ordered), None)),
+        (Err(error), Some(before)) => Ok((before, Some(error.to_string()))),
         (Err(error), None) => {
             let identity = Identity::unkept(name.as_str())?;
-            let made = described(identity, (Origin::SelfSigned, PathBuf::new()), ordered);
+            let made = Shown::new(identity, (Origin::SelfSigned, PathBuf::new()), ordered);
             Ok((made, Some(error.to_string())))
         }
     }
-}
-
-fn described(
-    identity: Identity,
-    (origin, file): (Origin, PathBuf),
-    ordered: Option<Domain>,
-) -> Option<Shown> {
-    let described = identity.described()?;
-    Some(Shown { origin, file, ordered, described, identity })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Owns which certificate is shown for a name, and when it is replaced. Promises that each name has one from the first
-//! start on; that one which serves is shown until another serves; that an authority is not asked again sooner than it
-//! may be, whatever fails here meanwhile; that a key is never lost. Sessions that are open keep what they began with.
+//! start on; that one which serves is shown until another serves; that an authority that refused is not asked again
+//! before a wait that grows, whatever fails here meanwhile; that a key is never lost. Sessions that are open keep what they began with.
 
 mod due;
 mod gather;
@@ -73,6 +73,10 @@ pub(super) struct Shown {
 }
 
 impl Shown {
+    fn new(identity: Identity, (origin, file): (Origin, PathBuf), ordered: Option<Domain>) -> Self {
+        Shown { origin, file, ordered, described: identity.described().clone(), identity }
+    }
+
     /// When it is to be replaced, where that is ours to do: with a third of its life left.
     pub(super) fn renew_at(&self) -> Option<Timestamp> {
         let Described { not_before, not_after, .. } = self.described;

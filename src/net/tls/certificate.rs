@@ -12,6 +12,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::described::Described;
 use super::{provider, self_signed};
 
 /// A chain takes some 10 KiB, all the roots of the web some 250: what is larger is another kind of file.
@@ -114,7 +115,10 @@ pub enum CertificateError {
 
 /// A certificate with its chain and its key: what a server shows.
 #[derive(Clone, Debug)]
-pub struct Identity(pub(super) CertifiedKey);
+pub struct Identity {
+    pub(super) certified: CertifiedKey,
+    pub(super) described: Described,
+}
 
 impl Identity {
     /// From a file of our own with both, of which a copy of the data directory may have lost the mode.
@@ -138,7 +142,13 @@ impl Identity {
             }
             error => CertificateError::Unusable { file: key.into(), error: error.to_string().into() },
         })?;
-        Ok(Identity(certified))
+        Self::of(certified).map_err(|error| CertificateError::Unusable { file: certificate.into(), error })
+    }
+
+    /// One that cannot be read cannot be looked after either.
+    pub(super) fn of(certified: CertifiedKey) -> Result<Self, Box<str>> {
+        let first = certified.cert.first().ok_or("it is empty")?;
+        Ok(Identity { described: Described::of(first)?, certified })
     }
 
     /// From a chain and a key as they came from an authority, in PEM.
@@ -147,7 +157,7 @@ impl Identity {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "it is no PEM")?;
         let certified = CertifiedKey::from_der(chain.map_err(|_| "it is no PEM")?, key, &provider());
-        certified.map(Identity).map_err(|error| told(&error))
+        certified.map_err(|error| told(&error)).and_then(Self::of)
     }
 
     /// One that nobody but itself vouches for, and that is kept nowhere.
@@ -246,6 +256,12 @@ mod tests {
         let locked = write(dir.path(), "locked", 0o600, &locked);
         let nonsense = pem.replace('M', "A");
         let nonsense = write(dir.path(), "nonsense", 0o600, &nonsense);
+        // what rustls looks at only when it verifies; rcgen's last day is the first of a year (X.690 11.7, 11.8)
+        let mut der = own.cert.der().to_vec();
+        let month = der.windows(6).rposition(|octets| octets == b"010100").expect("is there");
+        der[month..month + 2].copy_from_slice(b"13");
+        let dateless = ::pem::encode(&::pem::Pem::new("CERTIFICATE", der));
+        let dateless = write(dir.path(), "dateless", 0o644, &dateless);
         let absent = dir.path().join("absent");
         for (certificate, key, guilty, want) in [
             (&cert, &absent, "absent", "cannot read"),
@@ -258,6 +274,7 @@ mod tests {
             (&empty, &good, "empty", "holds no certificate"),
             (&good, &good, "key", "holds no certificate"),
             (&nonsense, &good, "nonsense", "does not serve"),
+            (&dateless, &good, "dateless", "does not serve"),
         ] {
             let told = Identity::from_files(certificate, key).expect_err("is wrong").to_string();
             let path = dir.path().join(guilty);

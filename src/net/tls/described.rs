@@ -24,10 +24,10 @@ pub struct Described {
     pub key_digest: String,
 }
 
-impl Identity {
-    /// What the certificate says of itself; nothing where it cannot be read, which those that serve can.
-    pub fn described(&self) -> Option<Described> {
-        let (_, certificate) = parse_x509_certificate(self.0.cert.first()?).ok()?;
+impl Described {
+    /// Reads it.
+    pub(super) fn of(certificate: &[u8]) -> Result<Self, Box<str>> {
+        let (_, certificate) = parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
         let alternatives = certificate.subject_alternative_name().ok().flatten();
         let names = alternatives.map_or(&[][..], |names| &names.value.general_names).iter();
         let names = names.filter_map(|name| match name {
@@ -40,13 +40,20 @@ impl Identity {
         let time =
             |seconds: i64| Timestamp::from_millis(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
         let key = digest::digest(&digest::SHA256, certificate.public_key().raw);
-        Some(Described {
+        Ok(Described {
             names,
             title,
             not_before: time(certificate.validity().not_before.timestamp()),
             not_after: time(certificate.validity().not_after.timestamp()),
             key_digest: key.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
         })
+    }
+}
+
+impl Identity {
+    /// What its certificate says of itself.
+    pub fn described(&self) -> &Described {
+        &self.described
     }
 }
 

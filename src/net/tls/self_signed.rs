@@ -70,12 +70,12 @@ mod tests {
         let again = Identity::self_signed("mx.example.org", &home).expect("is read");
         let other = Identity::self_signed("mx.example.net", &home).expect("is made");
         let (first, again, other) = (first.0, again.0, other.0);
-        assert_eq!(first.0.cert, again.0.cert);
+        assert_eq!(first.certified.cert, again.certified.cert);
         let file = home.join("self-signed-mx.example.org.pem");
         fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("is ours");
         assert!(Identity::self_signed("mx.example.org", &home).is_ok(), "a copy lost its mode");
         assert_eq!(fs::metadata(&file).expect("is there").permissions().mode() & 0o777, OWNER_ONLY);
-        assert_ne!(first.0.cert, other.0.cert);
+        assert_ne!(first.certified.cert, other.certified.cert);
         let file = home.join("self-signed-mx.example.org.pem");
         let mode = fs::metadata(&file).expect("is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

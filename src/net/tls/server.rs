@@ -66,7 +66,7 @@ impl ServerTls {
             ClientCertificates::NotAsked => Arc::new(NoClientAuth),
             ClientCertificates::Asked => Arc::new(ClientsCertificate::new()),
         });
-        let shown = identities.into_iter().map(|identity| Arc::new(identity.0)).collect();
+        let shown = identities.into_iter().map(|identity| Arc::new(identity.certified)).collect();
         let mut config = builder.with_cert_resolver(Arc::new(Shown(shown)));
         config.ticketer = Ticketer::new().map_err(broken)?;
         Ok(ServerTls(TlsAcceptor::from(Arc::new(config))))

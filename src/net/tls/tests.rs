@@ -50,7 +50,9 @@ impl Authority {
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let chain = vec![params.signed_by(&key, &self.issuer).expect("signs").into()];
         let der = key.serialize_der().try_into().expect("a key");
-        Identity(rustls::sign::CertifiedKey::from_der(chain, der, &provider()).expect("belong together"))
+        let certified =
+            rustls::sign::CertifiedKey::from_der(chain, der, &provider()).expect("belong together");
+        Identity::of(certified).expect("reads")
     }
 }
 
@@ -169,7 +171,7 @@ async fn the_certificate_is_the_one_for_the_name() {
     let names = ["mx.example.org", "mx.example.net"];
     let identities: Vec<Identity> = names.iter().map(|name| authority.identity(name)).collect();
     let prints: Vec<Fingerprint> =
-        identities.iter().map(|identity| Fingerprint::of(&identity.0.cert[0])).collect();
+        identities.iter().map(|identity| Fingerprint::of(&identity.certified.cert[0])).collect();
     let server = ServerTls::new(identities, ClientCertificates::NotAsked, Clock::System).expect("is right");
     let client = client(TlsPolicy::Opportunistic, &Roots::public());
     for (host, want) in [(names[0], 0), (names[1], 1), ("mx.example.com", 0), ("192.0.2.1", 0)] {
@@ -183,7 +185,7 @@ async fn the_certificate_is_the_one_for_the_name() {
 #[tokio::test]
 async fn a_clients_certificate_is_told_by_its_fingerprint() {
     let authority = Authority::new();
-    let own = Authority::new().identity("client.example.net").0;
+    let own = Authority::new().identity("client.example.net").certified;
     let print = Fingerprint::of(&own.cert[0]);
     for version in [&TLS12, &TLS13] {
         let config = ClientConfig::builder_with_provider(provider())
