@@ -5,7 +5,7 @@
 //! reason. No check waits for anything: each reads what is known already.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use actix::Addr;
@@ -100,7 +100,7 @@ pub(super) struct Health {
     pub(super) validation: validation::Watch,
     pub(super) certificates: Arc<CertificateKeeper>,
     /// The task that orders them and watches their files.
-    pub(super) looked_after: Arc<OnceLock<AbortHandle>>,
+    pub(super) looked_after: AbortHandle,
     pub(super) room: LastRoom,
     /// Octets that the log needs to go on.
     pub(super) log_needs: u64,
@@ -166,7 +166,7 @@ impl Health {
     }
 
     fn certificates(&self) -> Option<Finding> {
-        let is_left_alone = self.looked_after.get().is_some_and(AbortHandle::is_finished);
+        let is_left_alone = self.looked_after.is_finished();
         let left_alone = (is_left_alone && !*self.stopping.borrow())
             .then(|| "nobody looks after them until the relay is started again".to_owned());
         let why = self.certificates.ailments().into_iter().chain(left_alone).collect::<Vec<_>>().join("; ");

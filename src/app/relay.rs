@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::Addr;
@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use metrics::{gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::admin;
-use super::certificates::{CertificateKeeper, KeeperParts};
+use super::certificates::{CertificateKeeper, Gathered, KeeperParts};
 use super::config::Config;
 use super::control::{self, Control, RecordBook};
 use super::gauges::{self, LastRoom};
@@ -83,6 +83,12 @@ struct Reporting {
 }
 
 impl Reporting {
+    fn begin(reports: TlsReports, stopping: &watch::Receiver<bool>) -> Self {
+        let reports = Arc::new(reports);
+        let work = tokio::spawn(reports.clone().run(stopping.clone()));
+        Reporting { reports, stop: stopping.clone(), work }
+    }
+
     /// Keeps what was counted to the last, and lets end what is being sent: it would be told twice.
     async fn finish(self) {
         let kept = tokio::time::timeout(LAST_WORDS, self.reports.write_down(&self.stop)).await;
@@ -116,86 +122,72 @@ impl Relay {
         metrics: PrometheusHandle,
         outcomes: OutcomeSink,
     ) -> anyhow::Result<Self> {
-        let (inbox, (stop, stopping)) = (AlarmInbox::default(), watch::channel(false));
+        let (config, inbox, (stop, stopping)) =
+            (Arc::new(config), AlarmInbox::default(), watch::channel(false));
         let ground = Ground::lay(&config, inbox.clone()).await?;
-        let Ground { clock, store, ids, resolver, validation, leases, work } = ground.clone();
-        tokio::spawn(validation.clone().run(stopping.clone()));
-        let (keeper, cpu) = start_signing(&config, &clock, resolver.clone()).await?;
-        tokio::spawn(keeper.clone().run(stopping.clone()));
-        let gate = Gate::new(store.clone(), ids, clock.clone(), gate_settings(&config))
-            .with_signing(Signing::new(keeper.clone(), cpu));
-        let (rules, gathered) = rules(&config, &clock, &[])?;
-        tell_faults(&gathered);
-        let inbound = Inbound::new(gate.clone(), rules, clock.clone(), work.clone());
-        let inbound = Arc::new(inbound);
-        let (listeners, doors) = listen(&config, &inbound)?;
+        let (keeper, cpu) = start_signing(&config, &ground).await?;
+        let Intake { gate, inbound, listeners, doors, gathered } =
+            Intake::open(&config, &ground, Signing::new(keeper.clone(), cpu))?;
         let relay_addresses: Vec<SocketAddr> =
             listeners.iter().map(Listener::local_addr).collect::<Result<_, _>>()?;
         let (signers, listening) = (keeper.signers(), relay_addresses.clone());
         let (deps, https, web) = ground.clone().sending(&config, outcomes, signers, listening)?;
         let deps = Arc::new(deps);
-        tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
-        let parts = KeeperParts { clock: clock.clone(), https: web.unguarded(), gathered };
+        let parts = KeeperParts { clock: ground.clock.clone(), https: web.unguarded(), gathered };
         let certificates = Arc::new(CertificateKeeper::new(&config, parts));
-        let reports = Arc::new(ground.reporting(&config, &deps, web));
-        let reporting = Reporting {
-            reports: reports.clone(),
-            stop: stopping.clone(),
-            work: tokio::spawn(reports.clone().run(stopping.clone())),
-        };
+        let reporting = Reporting::begin(ground.clone().reporting(&config, &deps, web), &stopping);
         let outbound = Outbound::start(deps.clone(), inbox);
+        let Ground { clock, store, resolver, validation, leases, work, .. } = ground;
+        tokio::spawn(validation.clone().run(stopping.clone()));
+        tokio::spawn(keeper.clone().run(stopping.clone()));
+        tokio::spawn(tend_policies(deps.clone(), stopping.clone()));
         let run = |listener: Listener| tokio::spawn(listener.run(stopping.clone())).abort_handle();
-        let looked_after = Arc::new(OnceLock::new());
-        let health = Health {
-            store: store.clone(),
-            outbound: outbound.clone(),
-            deps: deps.clone(),
-            validation: validation.clone(),
-            certificates: certificates.clone(),
-            looked_after: looked_after.clone(),
-            room: LastRoom::default(),
-            log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
-            listeners: listeners.into_iter().map(run).collect(),
-            stopping: stopping.clone(),
-        };
-        let (close, closing) = watch::channel(false);
-        let start = |at: &SocketAddr| admin::start(*at, metrics.clone(), &health, closing.clone());
-        let admin_addresses = config.admin_listeners.iter().map(start).collect::<anyhow::Result<_>>()?;
-        let data_dir = config.data_dir.clone();
-        gauges::watch(store.clone(), clock.clone(), data_dir.as_path().into(), health.room);
-        let (manager, shared) = (outbound.clone(), deps.clone());
+        let listeners = listeners.into_iter().map(run).collect();
         let reins = Reins {
             clock: clock.clone(),
             gate,
             keeper: keeper.clone(),
             certificates: certificates.clone(),
-            reports: reports.clone(),
+            reports: reporting.reports.clone(),
             inbound,
             doors,
             resolver,
-            validation,
+            validation: validation.clone(),
             https,
-            deps: shared,
-            manager,
+            deps: deps.clone(),
+            manager: outbound.clone(),
         };
-        let reloader = Arc::new(Reloader::new(config, reins));
-        let keeping = tokio::spawn(certificates.clone().run(reloader.clone()));
-        let _ = looked_after.set(keeping.abort_handle());
-        end_with(keeping, stopping.clone());
+        let reloader = Arc::new(Reloader::new(config.clone(), reins));
+        let health = Health {
+            store: store.clone(),
+            outbound: outbound.clone(),
+            deps: deps.clone(),
+            validation,
+            certificates: certificates.clone(),
+            looked_after: look_after(&certificates, &reloader, stopping.clone()),
+            room: LastRoom::default(),
+            log_needs: LOG_NEEDS_SEGMENTS * u64::from(config.store.segments.segment_octets),
+            listeners,
+            stopping: stopping.clone(),
+        };
+        gauges::watch(store.clone(), clock.clone(), config.data_dir.as_path().into(), health.room.clone());
+        let (close, closing) = watch::channel(false);
+        let start = |at: &SocketAddr| admin::start(*at, metrics.clone(), &health, closing.clone());
+        let admin_addresses = config.admin_listeners.iter().map(start).collect::<anyhow::Result<_>>()?;
         let control = Control {
             deps,
             manager: outbound.clone(),
             metrics: metrics.clone(),
             keeper,
             certificates,
-            reports,
+            reports: reporting.reports.clone(),
             reloader: reloader.clone(),
             import_turn: Arc::default(),
-            record: RecordBook::new(&data_dir, clock),
+            record: RecordBook::new(&config.data_dir, clock),
             stop: stopping,
         };
         // a relay without commands is better than none
-        let socket = control::start(control, &data_dir)
+        let socket = control::start(control, &config.data_dir)
             .inspect_err(|error| tracing::error!(event = "no_commands", error = format!("{error:#}")))
             .ok();
         keep_up(metrics);
@@ -272,12 +264,19 @@ impl Relay {
     }
 }
 
-/// Ends a task when the relay stops.
-fn end_with(task: JoinHandle<()>, mut stopping: watch::Receiver<bool>) {
+/// Has certificates looked after until the relay stops.
+fn look_after(
+    certificates: &Arc<CertificateKeeper>,
+    reloader: &Arc<Reloader>,
+    mut stopping: watch::Receiver<bool>,
+) -> AbortHandle {
+    let keeping = tokio::spawn(certificates.clone().run(reloader.clone())).abort_handle();
+    let ended = keeping.clone();
     tokio::spawn(async move {
         let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
-        task.abort();
+        ended.abort();
     });
+    keeping
 }
 
 /// Reads the policies of domains again before they run out, until the relay stops.
@@ -376,24 +375,38 @@ impl Ground {
     }
 }
 
-/// Sockets for mail, and what is said at each: a reload may change that.
-fn listen(config: &Config, inbound: &Arc<Inbound>) -> anyhow::Result<(Vec<Listener>, Vec<Live<Door>>)> {
-    let bound = config.relay_listeners.iter().map(|listener| {
-        let (address, door) = (listener.address, Live::new(door_of(config, listener)));
-        let bound = Listener::bind(address, inbound.clone(), door.clone());
-        Ok((bound.with_context(|| format!("listening on {address} (role relay)"))?, door))
-    });
-    bound.collect()
+/// The way in, before anybody is let in.
+struct Intake {
+    gate: Gate,
+    inbound: Arc<Inbound>,
+    listeners: Vec<Listener>,
+    /// What is said at each of these: a reload may change that.
+    doors: Vec<Live<Door>>,
+    /// The certificates that are shown.
+    gathered: Gathered,
+}
+
+impl Intake {
+    fn open(config: &Config, ground: &Ground, signing: Signing) -> anyhow::Result<Self> {
+        let Ground { clock, store, ids, work, .. } = ground.clone();
+        let gate = Gate::new(store, ids, clock.clone(), gate_settings(config)).with_signing(signing);
+        let (rules, gathered) = rules(config, &clock, &[])?;
+        tell_faults(&gathered);
+        let inbound = Arc::new(Inbound::new(gate.clone(), rules, clock, work));
+        let bound = config.relay_listeners.iter().map(|listener| {
+            let (address, door) = (listener.address, Live::new(door_of(config, listener)));
+            let bound = Listener::bind(address, inbound.clone(), door.clone());
+            Ok((bound.with_context(|| format!("listening on {address} (role relay)"))?, door))
+        });
+        let (listeners, doors) = bound.collect::<anyhow::Result<_>>()?;
+        Ok(Intake { gate, inbound, listeners, doors, gathered })
+    }
 }
 
 /// The keys that sign, and threads to do it on.
-async fn start_signing(
-    config: &Config,
-    clock: &Clock,
-    resolver: Arc<HickoryResolver>,
-) -> anyhow::Result<(Arc<Keeper>, Cpu)> {
-    let ring = KeyRing::of(&config.data_dir);
-    let (clock, settings) = (clock.clone(), keeper_settings(config));
+async fn start_signing(config: &Config, ground: &Ground) -> anyhow::Result<(Arc<Keeper>, Cpu)> {
+    let Ground { clock, resolver, .. } = ground.clone();
+    let (ring, settings) = (KeyRing::of(&config.data_dir), keeper_settings(config));
     let keeper = tokio::task::spawn_blocking(move || Keeper::new(ring, resolver, clock, settings));
     let keeper = Arc::new(keeper.await?.context("reading the keys that sign")?);
     let waits = histogram!(names::CPU_WAIT_SECONDS);

@@ -4,7 +4,7 @@
 //! and attempts that are under way end as they began.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use actix::Addr;
 use anyhow::Context as _;
@@ -153,12 +153,12 @@ pub(super) struct Reloader {
     running: Mutex<Arc<Config>>,
     reins: Reins,
     /// What was last said of certificates that do not serve.
-    told: Mutex<String>,
+    told: std::sync::Mutex<String>,
 }
 
 impl Reloader {
-    pub(super) fn new(running: Config, reins: Reins) -> Self {
-        Reloader { running: Mutex::new(Arc::new(running)), reins, told: Mutex::default() }
+    pub(super) fn new(running: Arc<Config>, reins: Reins) -> Self {
+        Reloader { running: Mutex::new(running), reins, told: std::sync::Mutex::default() }
     }
 
     /// Shows the certificates that there are now; what does not serve is shown on as it was, and that is told.
@@ -166,30 +166,27 @@ impl Reloader {
         let running = self.running.lock().await;
         let (config, clock) = (running.clone(), self.reins.clock.clone());
         let former = self.reins.certificates.shown();
-        let made = tokio::task::spawn_blocking(move || rules(&config, &clock, &former));
-        let made = made
-            .await
-            .map_err(|error| error.to_string())
-            .and_then(|made| made.map_err(|error| format!("{error:#}")));
-        let faults = match made {
-            Ok((rules, gathered)) => {
-                self.reins.inbound.rules.replace(rules);
-                let told = (gathered.unfit.join("; "), gathered.all_faults().join("; "));
-                self.reins.certificates.show(gathered);
-                told
-            }
-            Err(error) => (error.clone(), error),
-        };
-        let (unfit, faults) = faults;
-        // told once, however often it is tried
-        let is_news = *self.told.lock().await != faults;
-        self.told.lock().await.clone_from(&faults);
+        let made = tokio::task::spawn_blocking(move || rules(&config, &clock, &former)).await;
+        let (rules, gathered) = made
+            .unwrap_or_else(|panic| Err(panic.into()))
+            .map_err(|error| format!("{error:#}"))
+            .inspect_err(|error| self.tell_of_certificates(error))?;
+        self.reins.inbound.rules.replace(rules);
+        self.tell_of_certificates(&gathered.all_faults().join("; "));
+        let unfit = gathered.unfit.join("; ");
+        self.reins.certificates.show(gathered);
+        if unfit.is_empty() { Ok(()) } else { Err(unfit) }
+    }
+
+    /// Says what is wrong with them: once, however often it is tried.
+    fn tell_of_certificates(&self, faults: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *told, faults.to_owned());
         match faults.is_empty() {
             true => tracing::info!(event = "certificates_shown"),
-            false if is_news => tracing::error!(event = "certificates_not_shown", error = faults),
+            false if before != faults => tracing::error!(event = "certificates_not_shown", error = faults),
             false => {}
         }
-        if unfit.is_empty() { Ok(()) } else { Err(unfit) }
     }
 
     /// Reads the files again, and changes what may change.

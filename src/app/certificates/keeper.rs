@@ -80,13 +80,6 @@ pub(in crate::app) struct KeeperParts {
     pub(in crate::app) gathered: Gathered,
 }
 
-/// Where challenges are answered now, or why not.
-#[derive(Default)]
-struct Listening {
-    at: Option<(SocketAddr, JoinHandle<()>)>,
-    failed: Option<String>,
-}
-
 /// Looks after certificates.
 pub(in crate::app) struct CertificateKeeper {
     pub(super) clock: Clock,
@@ -99,7 +92,9 @@ pub(in crate::app) struct CertificateKeeper {
     faults: Mutex<Vec<String>>,
     /// What is kept on the shelf too.
     troubles: Mutex<HashMap<Domain, Trouble>>,
-    listening: tokio::sync::Mutex<Listening>,
+    /// Where challenges are answered now.
+    listening: tokio::sync::Mutex<Option<(SocketAddr, JoinHandle<()>)>>,
+    /// Or why not.
     cannot_listen: Mutex<Option<String>>,
     stamps: Mutex<Stamps>,
     /// Held while something is ordered.
@@ -274,9 +269,9 @@ impl CertificateKeeper {
         let settings = self.settings.now();
         let wanted = (!settings.acme.domains.is_empty()).then_some(settings.acme.listen);
         let mut listening = self.listening.lock().await;
-        let now = listening.at.as_ref().filter(|(_, serving)| !serving.is_finished()).map(|(at, _)| *at);
+        let now = listening.as_ref().filter(|(_, serving)| !serving.is_finished()).map(|(at, _)| *at);
         if now != wanted
-            && let Some((_, former)) = listening.at.take()
+            && let Some((_, former)) = listening.take()
         {
             former.abort();
             // its end frees the port
@@ -286,7 +281,7 @@ impl CertificateKeeper {
             None => None,
             Some(address) => match self.challenges.serve_at(address) {
                 Ok(serving) => {
-                    listening.at = Some((address, serving));
+                    *listening = Some((address, serving));
                     None
                 }
                 Err(error) => Some(format!(
@@ -295,13 +290,12 @@ impl CertificateKeeper {
                 )),
             },
         };
+        let told = std::mem::replace(&mut *lock(&self.cannot_listen), failed.clone());
         if let Some(why) = &failed
-            && listening.failed.as_ref() != Some(why)
+            && told.as_ref() != Some(why)
         {
             tracing::error!(event = "challenges_not_answered", error = why);
         }
-        listening.failed.clone_from(&failed);
-        lock(&self.cannot_listen).clone_from(&failed);
         failed.map_or(Ok(()), Err)
     }
 }
