@@ -11,6 +11,9 @@ use crate::mail::{EnhancedStatus, Reply, Stage};
 /// A pattern may become so large; what needs more is a slip of the pen.
 const PATTERN_MAX_OCTETS: usize = 256 << 10;
 
+/// A pattern may keep so much of what it has found out; with half of that some replies take far longer.
+const STATES_MAX_OCTETS: usize = 128 << 10;
+
 /// Where a reply must come for a rule to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,7 +103,8 @@ impl Text {
 
 fn build(pattern: &str) -> Result<Regex, String> {
     let mut builder = RegexBuilder::new(pattern);
-    builder.case_insensitive(true).unicode(false).size_limit(PATTERN_MAX_OCTETS);
+    builder.case_insensitive(true).unicode(false);
+    builder.size_limit(PATTERN_MAX_OCTETS).dfa_size_limit(STATES_MAX_OCTETS);
     builder.build().map_err(|error| format!("its text is no pattern: {error}"))
 }
 
@@ -124,7 +128,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Makes one that can be asked; what is wrong with it otherwise.
+    /// Makes one that can be asked, its pattern not looked at yet; what is wrong with it otherwise.
     pub(super) fn of(written: Written) -> Result<Self, String> {
         let is_code =
             |code: &String| (1..=3).contains(&code.len()) && code.bytes().all(|digit| digit.is_ascii_digit());
@@ -138,8 +142,6 @@ impl Rule {
             StatusPattern::parse(text)
                 .ok_or_else(|| format!("`{text}` is no status such as 4.7.28, x.7.28 or 5.7."))
         });
-        // that it can be built is found out here; it is built where it is needed
-        written.text.as_deref().map_or(Ok(()), |pattern| build(pattern).map(drop))?;
         Ok(Rule {
             id: written.id.into(),
             meaning: written.meaning,
@@ -153,15 +155,25 @@ impl Rule {
         })
     }
 
+    /// What is wrong with its pattern.
+    pub(super) fn fault(&self) -> Option<String> {
+        build(&self.text.as_ref()?.pattern).err()
+    }
+
     /// Whether a reply that came at a stage is one of those that it is for.
     pub(super) fn matches(&self, reply: &Reply, stage: Stage) -> bool {
-        let code = reply.code.to_string();
-        let has_code = self.codes.is_empty() || self.codes.iter().any(|start| code.starts_with(&**start));
+        let has_code = self.codes.is_empty() || self.codes.iter().any(|start| begins(reply.code, start));
         let has_status = self.status.is_empty()
             || reply.enhanced.is_some_and(|status| self.status.iter().any(|pattern| pattern.matches(status)));
         let is_there = self.place.is_none_or(|place| place.is_at(stage));
         has_code && has_status && is_there && self.text.as_ref().is_none_or(|text| text.is_in(&reply.text))
     }
+}
+
+/// Whether a reply code begins with these digits.
+fn begins(code: u16, start: &str) -> bool {
+    let digits = [code / 100, code / 10 % 10, code % 10];
+    start.bytes().zip(digits).all(|(octet, digit)| u16::from(octet.wrapping_sub(b'0')) == digit)
 }
 
 #[cfg(test)]

@@ -90,6 +90,12 @@ fn faults_name_the_rule_or_the_provider() {
 }
 
 #[test]
+fn what_barid_brings_along_has_no_faults() {
+    let book = Book::parse(include_str!("providers.toml")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(book.all_rules().count(), Book::embedded().expect("reads").all_rules().count());
+}
+
+#[test]
 fn a_book_of_ones_own_goes_before() {
     let own =
         BOOK.replace("id = \"big-rate\"", "id = \"own-rate\"").replace("'too (fast|much)'", "'slow down'");
