@@ -23,6 +23,7 @@
 //! | L3 | [`accounts`] | who may hand mail over, and from which domains |
 //! | L3 | [`transport`] | what mail hosts must prove: DANE, MTA-STS, operators' orders; how sessions went |
 //! | L3 | [`authentication`] | DKIM: keys, what they sign, how one takes another's place |
+//! | L4 | [`egress`] | how we stand with receivers: who keeps us away, and until when |
 //! | L4 | [`queue`] | what waits: rows, pages, turns, leases; destinations that are down; operators' orders |
 //! | L5 | [`gate`] | the only way in |
 //! | L6 | [`inbound`] | listeners and sessions of clients |
@@ -54,6 +55,14 @@
 //! A *demand* belongs to one host of it, and is found when a connection is opened, so that records are as fresh as the
 //! DNS has them: its DANE records go before the stance. A *proof* belongs to a connection. Answers of the DNS are
 //! secure, proven to be insecure, or bogus; what is bogus keeps the host out.
+//!
+//! # What a refusal does
+//!
+//! What a reply means is data ([`dsn`]): rules of receivers, then rules for all, then its digits. A message settles by
+//! what was said of it: a verdict on it or its recipient ends it, what is about where it came from does not. The same
+//! judgement goes to three places: a path told that mail comes too fast slows down; a receiver that is fed up is *paused*
+//! for a time, with all its sites; one that *blocks* us has its mail held (`block:NAME`), tried or not, until an operator
+//! releases it, and new mail shows after a while whether that is over ([`egress`]).
 //!
 //! # What must always hold
 //!
@@ -128,6 +137,7 @@ pub mod app;
 pub mod authentication;
 pub mod clock;
 pub mod dsn;
+pub mod egress;
 pub mod files;
 pub mod gate;
 pub mod inbound;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every room and its layer, as the map in `src/lib.rs` has them.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("mail", 0),
     ("clock", 0),
     ("smtp", 1),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, u8); 19] = [
     ("accounts", 3),
     ("authentication", 3),
     ("transport", 3),
+    ("egress", 4),
     ("queue", 4),
     ("gate", 5),
     ("inbound", 6),

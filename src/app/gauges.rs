@@ -14,7 +14,7 @@ use tikv_jemalloc_ctl::{epoch, stats};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::Class;
 use crate::observe::names;
-use crate::queue::{Census, EXPORTED, Waiting};
+use crate::queue::{BLOCKED, Census, EXPORTED, Waiting};
 use crate::store::{Store, StoreError};
 
 /// How often it is looked.
@@ -23,7 +23,9 @@ const EVERY: Duration = Duration::from_secs(5);
 const REST: u32 = 20;
 /// Held copies with reasons that are not declared.
 const OTHER: &str = "other";
-const HELD_REASONS: [&str; 4] = ["damaged", EXPORTED, "operator", "unreadable"];
+const HELD_REASONS: [&str; 5] = [BLOCK, "damaged", EXPORTED, "operator", "unreadable"];
+/// Those that receivers block, whichever.
+const BLOCK: &str = "block";
 
 /// Room on the file system of the data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +99,12 @@ fn tell_queue(census: &Census, now: Timestamp) {
         gauge!(names::WAITING, "class" => class.as_str()).set(copies as f64);
         gauge!(names::WAITING_OLDEST_SECONDS, "class" => class.as_str()).set(age.as_secs_f64());
     }
-    // each export has a reason of its own
-    let is_of =
-        |known: &str, reason: &str| reason == known || (known == EXPORTED && reason.starts_with(known));
+    // each export has a reason of its own, and each receiver that blocks us
+    let is_of = |known: &str, reason: &str| match known {
+        EXPORTED => reason.starts_with(EXPORTED),
+        BLOCK => reason.starts_with(BLOCKED),
+        known => reason == known,
+    };
     let held = |known: &str| -> u64 {
         census.held.iter().filter(|(reason, _)| is_of(known, reason)).map(|(_, count)| count).sum()
     };

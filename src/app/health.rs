@@ -15,9 +15,12 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::certificates::CertificateKeeper;
+use super::control::iso;
 use super::gauges::{LastRoom, Room};
 use super::validation;
+use crate::egress::{Closed, Closure, Receiver};
 use crate::outbound::{Deps, Outbound};
+use crate::queue::BLOCKED;
 use crate::store::Store;
 
 /// The manager comes to a beat several times a second; one that is silent for so long is stuck.
@@ -25,6 +28,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The disk is nearly full when less than this share of it is free, and less than so many octets.
 const NEARLY_FULL_SHARE: u64 = 10;
 const NEARLY_FULL_OCTETS: u64 = 20 << 30;
+
+/// Receivers that keep us away which are told of by name.
+const TOLD_MAX: usize = 10;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -122,6 +128,7 @@ impl Health {
             self.certificates(),
             self.clock(),
             self.breakers(),
+            self.receivers(),
             self.draining(Level::Warning),
         ];
         Report::of(told.into_iter().flatten().collect())
@@ -184,6 +191,26 @@ impl Health {
         let open = breaker.open().join(", ");
         let why = format!("refused from all sides, so not believed, and the mail waits: {open}");
         (!open.is_empty()).then_some(Finding { check: "breaker", level: Level::Warning, why })
+    }
+
+    fn receivers(&self) -> Option<Finding> {
+        let now = self.deps.clock.now();
+        let told = |(receiver, closed): &(Receiver, Closed)| {
+            let shown = |at| iso(at).unwrap_or_default();
+            let (since, next) = (shown(closed.since), shown(closed.until));
+            let why = if closed.why.is_empty() { "before the last start" } else { &closed.why };
+            match closed.closure {
+                Closure::Pause => format!("{receiver} wants nothing before {next}: {why}"),
+                Closure::Block => format!(
+                    "{receiver} has blocked our mail since {since}: {why}; it is held, and released by \
+                     `barid queue release --reason {BLOCKED}{receiver}`",
+                ),
+            }
+        };
+        let all = self.deps.standing.all_closed(now);
+        let mut why: Vec<String> = all.iter().take(TOLD_MAX).map(told).collect();
+        why.extend((all.len() > TOLD_MAX).then(|| format!("and {} more", all.len() - TOLD_MAX)));
+        (!why.is_empty()).then(|| Finding { check: "receivers", level: Level::Warning, why: why.join("; ") })
     }
 
     fn listeners(&self) -> Option<Finding> {

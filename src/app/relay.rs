@@ -31,7 +31,7 @@ use crate::net::{ClientTls, HickoryResolver, Https, TcpDialler};
 use crate::observe::{Kind, names};
 use crate::outbound::{
     AlarmInbox, Deps, Doubt, Drain, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent, Sluices,
-    is_outside,
+    Standing, is_outside,
 };
 use crate::queue::{self, Leases, OrderSet, Orders};
 use crate::reports::{ReportParts, TlsReports};
@@ -348,6 +348,7 @@ impl Ground {
         let deps = Deps {
             transport: Transport::new(Arc::new(fetcher), now, Some(&config.data_dir.join("mta-sts"))),
             orders: Orders::new(OrderSet::read(self.store.reader())?),
+            standing: Standing::recalled(self.store.reader())?,
             started: self.clock.now(),
             tls: Some(tls).into(),
             store: self.store,

@@ -1,4 +1,5 @@
-//! Greylisting: a server that refuses a first attempt only to see whether there is a second.
+//! Greylisting: a server that refuses a first attempt only to see whether there is a second; and the time after which
+//! a server wants to be asked again.
 
 use std::time::Duration;
 
@@ -19,6 +20,13 @@ pub fn greylisted_for(reply: &Reply, usual: Duration) -> Option<Duration> {
         .iter()
         .any(|word| text.contains(word))
         .then(|| named_time(&text).map_or(usual, |named| named.clamp(SHORTEST, LONGEST)))
+}
+
+/// The time that a passing refusal names, as far as it is believed.
+pub fn named_wait(reply: &Reply) -> Option<Duration> {
+    let is_passing = reply.severity() == Severity::Transient;
+    let named = is_passing.then(|| named_time(&reply.text.to_ascii_lowercase())).flatten();
+    named.map(|named| named.clamp(SHORTEST, LONGEST))
 }
 
 /// `in 300 seconds`, `in 5 minutes`, `in 00:05:00`.

@@ -22,6 +22,13 @@ pub enum Outcome {
         /// The recipient.
         recipient: Address,
     },
+    /// Kept, until the receiver does not block it any more.
+    Held {
+        /// The copy.
+        id: MessageId,
+        /// The recipient.
+        recipient: Address,
+    },
     /// Given up.
     Bounced {
         /// The copy.

@@ -23,6 +23,7 @@ const TLS_RESULT: Label = closed("result", &["TLSv1.2", "TLSv1.3", "failed"]);
 const PROOF: Label = closed("proof", &["clear", "unproven", "pkix", "mta-sts", "fingerprint", "dane"]);
 const DEMAND: Label = closed("demand", &["encrypted", "MTA-STS", "verify", "fingerprint", "DANE"]);
 const RECEIVER: Label = configured("receiver", "names in the data on providers, and `other`");
+const CLOSURE: Label = closed("closure", &["block", "pause"]);
 const MEANING: Label = closed(
     "meaning",
     &[
@@ -64,7 +65,7 @@ const REFUSAL: Label = closed(
         "foreign_protocol",
     ],
 );
-const HELD: Label = closed("reason", &["damaged", "exported", "operator", "unreadable", "other"]);
+const HELD: Label = closed("reason", &["block", "damaged", "exported", "operator", "unreadable", "other"]);
 const DESTINATION: Label = closed("kind", &["site", "name"]);
 const ATTEMPT: Label = closed("outcome", &["delivered", "deferred", "bounced", "lost"]);
 const CONNECTION: Label = closed("outcome", &["opened", "reused", "failed"]);
@@ -159,6 +160,10 @@ metrics! {
             "Time from acceptance to the remote server's final 250.",
         Counter REPLIES = "barid_refusals_total" [RECEIVER, MEANING] Count:
             "Refusals of recipients by remote servers, for now or for good, by who runs the server and by what they mean.",
+        Counter CLOSURES = "barid_receiver_closures_total" [RECEIVER, CLOSURE] Count:
+            "Times that refusals closed the way to a receiver: paused it, or found all mail blocked.",
+        Gauge RECEIVERS_CLOSED = "barid_receivers_closed" [CLOSURE] Count:
+            "Receivers that keep our mail away: it waits out a pause, or is held until a block is lifted.",
         Counter REMOTE_CONNECTIONS = "barid_outbound_connections_total" [CONNECTION] Count:
             "Connections to remote servers: opened, taken over from an earlier session, or not to be had.",
         Gauge REMOTE_CONNECTIONS_OPEN = "barid_outbound_connections_open" [] Count:

@@ -8,8 +8,9 @@ use super::faults;
 use super::meters;
 use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, Remote, ReportIds, Tried, settle};
+use super::standing;
 use super::{Deps, Settings};
-use crate::dsn::Judgement;
+use crate::dsn::{Classifier, Judgement};
 use crate::mail::{Class, EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
 use crate::queue::{self, Leased, Queued};
 use crate::store::{Batch, Haste, StoreError};
@@ -22,32 +23,54 @@ pub(super) async fn hold_damaged(deps: &Deps, leased: Leased, error: &StoreError
     submit(deps, batch, leased, Vec::new()).await;
 }
 
+/// What the path is to do after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advice {
+    /// Go on.
+    Onwards,
+    /// Send less.
+    Slower,
+}
+
 /// Judges an attempt, logs it and hands it to the store. The lease ends when it is durable.
-pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) {
+pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Advice {
     let settings = deps.settings.now();
     let circumstances = circumstances(deps, &settings);
     let withheld = heed_breaker(deps, &leased.queued, tried.verdicts);
-    let attempt = Attempt { queued: &leased.queued, tried, withheld: &withheld };
-    let settlement = settle(&attempt, &circumstances);
+    let judged = judge(&settings.classifier, tried);
+    let attempt = Attempt { queued: &leased.queued, tried, judged: &judged, withheld: &withheld };
+    let mut settlement = settle(&attempt, &circumstances);
     #[cfg(test)]
     if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
-        return;
+        return Advice::Onwards;
     }
+    let advice = match tried.remote {
+        Some(remote) => {
+            standing::heed(deps, remote.receiver, (tried.verdicts, &judged), &mut settlement.batch)
+        }
+        None => Advice::Onwards,
+    };
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
-    for ((outcome, reply), verdict) in settlement.outcomes.iter().zip(tried.verdicts) {
-        let said = tried.remote.filter(|_| verdict.stage != Stage::Ours);
-        let judged = said.and_then(|remote| settings.classifier.judge(remote.host, verdict));
-        tell(deps, outcome, (reply, judged), tried.remote, waited, settlement.next_due);
+    for ((outcome, reply), judged) in settlement.outcomes.iter().zip(&judged) {
+        tell(deps, outcome, (reply, judged.as_ref()), tried.remote, waited, settlement.next_due);
     }
     note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
+    advice
+}
+
+/// What the verdicts mean that a server gave.
+fn judge(classifier: &Classifier, tried: Tried<'_>) -> Vec<Option<Judgement>> {
+    let said = |verdict: &Verdict| tried.remote.filter(|_| verdict.stage != Stage::Ours);
+    let judge = |verdict: &Verdict| classifier.judge(said(verdict)?.host, verdict);
+    tried.verdicts.iter().map(judge).collect()
 }
 
 /// Tells the sender of a copy that it takes long.
 pub(super) async fn tell_delay(deps: &Deps, leased: Leased, tried: Tried<'_>) {
-    let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
+    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], withheld: &[] };
     let settings = deps.settings.now();
     let batch = settle::tell_delay(&attempt, &circumstances(deps, &settings));
     tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
@@ -115,7 +138,7 @@ fn note(deps: &Deps, queued: &Queued, tried: Tried<'_>) {
 pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Result<(), StoreError> {
     let settings = deps.settings.now();
     let circumstances = circumstances(deps, &settings);
-    let attempt = Attempt { queued: &leased.queued, tried, withheld: &[] };
+    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], withheld: &[] };
     let settlement = settle(&attempt, &circumstances);
     // as a result: it makes room, and is written though the disk be full
     deps.store.commit_with(settlement.batch, Haste::Soon).await?;
@@ -149,7 +172,7 @@ async fn submit(deps: &Deps, batch: Batch, leased: Leased, outcomes: Vec<Outcome
 fn tell(
     deps: &Deps,
     outcome: &Outcome,
-    (reply, judged): (&Reply, Option<Judgement>),
+    (reply, judged): (&Reply, Option<&Judgement>),
     remote: Option<Remote<'_>>,
     (class, waited): (Class, Duration),
     next_due: Option<crate::clock::Timestamp>,
@@ -157,12 +180,11 @@ fn tell(
     let (meters, delay) = (&deps.meters, waited.as_secs_f64());
     let (tls, proof) = remote.map_or(("none", "none"), |remote| (remote.tls, remote.proof.as_str()));
     let remote = remote.map_or("none", |remote| remote.host);
-    if let Some(judged) = &judged {
+    if let Some(judged) = judged {
         meters::refused(judged.receiver.as_deref(), judged.meaning.as_str());
     }
-    let (meaning, scope) =
-        judged.as_ref().map_or(("none", "none"), |it| (it.meaning.as_str(), it.concern.as_str()));
-    let rule = judged.as_ref().and_then(|it| it.rule.as_deref()).unwrap_or("none");
+    let (meaning, scope) = judged.map_or(("none", "none"), |it| (it.meaning.as_str(), it.concern.as_str()));
+    let rule = judged.and_then(|it| it.rule.as_deref()).unwrap_or("none");
     match outcome {
         Outcome::Delivered { id, recipient } => {
             meters.delivered(class, waited);
@@ -172,6 +194,10 @@ fn tell(
             meters.deferred.increment(1);
             let next = next_due.map_or(0, crate::clock::Timestamp::as_secs);
             tracing::info!(event = "deferred", id = %id, to = %recipient, remote, delay, next, meaning, scope, rule, reply = %reply);
+        }
+        Outcome::Held { id, recipient } => {
+            meters.deferred.increment(1);
+            tracing::warn!(event = "held", id = %id, to = %recipient, remote, delay, meaning, scope, rule, reply = %reply);
         }
         Outcome::Bounced { id, recipient } => {
             meters.bounced.increment(1);

@@ -116,6 +116,8 @@ pub enum Defect {
     ChargesWaiting,
     /// An unreachable host is a verdict.
     BouncesOnOutage,
+    /// That all mail of this source is blocked is a verdict on the message.
+    BouncesOnBlock,
     /// Lines that begin with a dot are sent as they are.
     LeavesDots,
     /// Reports go to the null reverse-path, that is to whoever is named postmaster.

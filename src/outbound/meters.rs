@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::sync::Semaphore;
 
-use super::Deps;
+use super::{Deps, standing};
 use crate::mail::{Class, Severity, Verdict};
 use crate::observe::names;
 
@@ -180,6 +180,7 @@ impl Meters {
     pub(super) fn beat(&self, deps: &Deps, waited: Duration) {
         self.manager_delay_seconds.record(waited.as_secs_f64());
         let (levels, places, settings) = (&self.levels, &deps.places, deps.settings.now());
+        standing::tell(deps);
         levels.attempts.set(deps.leases.count() as f64);
         levels.idle.set(deps.hosts.kept() as f64);
         levels.connections_limit.set(settings.connections_max as f64);
@@ -204,6 +205,16 @@ pub(super) fn proven(proof: &'static str) {
 pub(super) fn refused(receiver: Option<&str>, meaning: &'static str) {
     let receiver = receiver.unwrap_or("other").to_owned();
     counter!(names::REPLIES, "receiver" => receiver, "meaning" => meaning).increment(1);
+}
+
+/// A receiver keeps us away from now on, in this way.
+pub(super) fn closed(provider: &str, closure: &'static str) {
+    counter!(names::CLOSURES, "receiver" => provider.to_owned(), "closure" => closure).increment(1);
+}
+
+/// So many receivers keep us away in this way.
+pub(super) fn receivers_closed(closure: &'static str, count: usize) {
+    gauge!(names::RECEIVERS_CLOSED, "closure" => closure).set(count as f64);
 }
 
 /// A host did not prove what it must, by this demand.

@@ -40,6 +40,7 @@ mod route;
 mod session;
 mod settle;
 mod sluice;
+mod standing;
 mod tls_orders;
 mod trace;
 
@@ -63,6 +64,7 @@ pub use recent::{Recent, Remark};
 pub use retry::RetrySchedule;
 pub use route::{FixedRoute, Routes};
 pub use sluice::{Cap, Caps, Sluices};
+pub use standing::{Standing, open_receiver};
 pub use tls_orders::{TlsOrder, TlsOrders};
 pub use trace::{Exchange, Pretended, Probe, Way, demand_of, find_way, probe};
 
@@ -89,6 +91,8 @@ pub struct Settings {
     pub allow_loopback: bool,
     /// When a deferred copy is tried again.
     pub retry: RetrySchedule,
+    /// After which a receiver that blocks our mail is tried again.
+    pub block_probe: Duration,
     /// How long reports are tried.
     pub expire_after: Duration,
     /// After which a sender is told that their mail takes long.
@@ -166,6 +170,8 @@ pub struct Deps {
     pub doubt: Doubt,
     /// Refusals that come from all sides.
     pub breaker: Mutex<Breaker>,
+    /// Receivers that keep us away.
+    pub standing: Standing,
     /// What operators ordered.
     pub orders: Orders,
     /// What was said last of mail that waits.

@@ -13,7 +13,8 @@ use super::recent::Remark;
 use super::route::Route;
 use super::session::Parting;
 use super::settle::Tried;
-use crate::mail::{Domain, Reply, TlsWish, Verdict};
+use super::standing;
+use crate::mail::{Domain, Reply, Stage, TlsWish, Verdict};
 use crate::work::Permit;
 
 /// A place in the line of those that wait until the provider lets a message go.
@@ -25,6 +26,10 @@ pub(super) async fn find_connection(
     route: &Route,
     lane: &Lane,
 ) -> Result<(Connection, Place, Turn), Parting> {
+    // none is opened for what may not go
+    if deps.standing.closed(deps.clock.now(), &route.receiver).is_some() {
+        return Err(Parting::Unneeded);
+    }
     let turn = match &route.provider {
         Some(provider) => provider.line_up().await,
         None => None,
@@ -52,6 +57,8 @@ pub(super) async fn find_connection(
         Err(unreachable) => {
             deps.meters.connection_failed();
             let Unreachable { host, reply, serves_others } = unreachable.clone();
+            let verdict = Verdict { reply: reply.clone(), stage: Stage::Session };
+            standing::heed_refusal(deps, route, (&host, &verdict)).await;
             let remark = Remark { at: deps.clock.now(), id: None, host, reply };
             deps.recent.note(route.site.as_str(), remark);
             tracing::info!(

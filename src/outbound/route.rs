@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::Deps;
 use super::sluice::Sluice;
 use crate::accounts::DomainPattern;
+use crate::dsn::Classifier;
+use crate::egress::Receiver;
 use crate::mail::Domain;
 use crate::net::{self, Host, Resolver, RouteError, Site};
 use crate::queue::Destination;
@@ -31,6 +33,8 @@ pub(super) struct Route {
     pub(super) site: Site,
     /// In the order in which they are tried.
     pub(super) hosts: Arc<Vec<Host>>,
+    /// Who receives there, as far as being kept away goes.
+    pub(super) receiver: Receiver,
     /// Under whose hand it is, where that has a limit.
     pub(super) provider: Option<Arc<Sluice>>,
     /// What the hosts must prove.
@@ -65,8 +69,9 @@ pub(super) async fn resolve(
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
         let stance = Stance::by_order(order);
-        let site = mark(Site::fixed(via), &stance);
-        return Ok(Route { site, hosts: Arc::new(vec![host]), provider: None, stance, sts: Sts::NotAsked });
+        let (site, receiver) = (mark(Site::fixed(via), &stance), Receiver::Host(host.name.clone()));
+        let hosts = Arc::new(vec![host]);
+        return Ok(Route { site, hosts, receiver, provider: None, stance, sts: Sts::NotAsked });
     }
     let mut hosts = net::find_site(resolver, domain, settings.port, deps).await?;
     let (stance, sts) = deps.transport.stance(resolver, domain, order).await;
@@ -75,7 +80,17 @@ pub(super) async fn resolve(
         return Err(RouteError::NoneListed);
     }
     let (provider, site) = (deps.sluices.provider(&hosts), mark(Site::of(&hosts), &stance));
-    Ok(Route { site, hosts: Arc::new(hosts), provider, stance, sts })
+    let receiver = receiver(&settings.classifier, &hosts);
+    Ok(Route { site, hosts: Arc::new(hosts), receiver, provider, stance, sts })
+}
+
+/// The provider that the best host belongs to, or else that host.
+fn receiver(classifier: &Classifier, hosts: &[Host]) -> Receiver {
+    let best = hosts.first().map_or("", |host| &host.name);
+    match classifier.receiver(best) {
+        Some(known) => Receiver::Provider(known.name.clone()),
+        None => Receiver::Host(best.into()),
+    }
 }
 
 /// Domains of another stance than most have sites of their own: what is proven for the one is not for the other,

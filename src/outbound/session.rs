@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Deps;
-use super::conclude::{circumstances, conclude, hold_damaged};
+use super::conclude::{Advice, circumstances, conclude, hold_damaged};
 use super::connection::{Age, Connection, Terms, Transacted};
 use super::hosts::Place;
 use super::insecurity::insecurity;
@@ -18,6 +18,7 @@ use super::reach::{Turn, find_connection};
 use super::route::Route;
 use super::settle::{Remote, Tried};
 use crate::dsn;
+use crate::egress::Receiver;
 use crate::mail::{Envelope, Recipient, Return, Severity, TlsWish, Verdict};
 use crate::observe::Raised;
 use crate::queue::{self, Leased, Queued};
@@ -48,12 +49,21 @@ pub(super) enum Parting {
     },
 }
 
-/// Runs a session to its end. `opened` is called when it is up.
+/// What the path hears of a session before its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum News {
+    /// It is up.
+    Opened,
+    /// A message was refused because mail comes too fast.
+    Throttled,
+}
+
+/// Runs a session to its end; `tell` hears what there is to tell before.
 pub(super) async fn run(
     deps: Arc<Deps>,
     route: Route,
     lane: Arc<Lane>,
-    opened: impl FnOnce() + Send,
+    tell: impl Fn(News) + Send + Sync,
 ) -> Parting {
     let _under_way = deps.work.begin("remote session");
     let found = tokio::select! {
@@ -67,17 +77,17 @@ pub(super) async fn run(
         Ok(found) => found,
         Err(parting) => return parting,
     };
-    opened();
+    tell(News::Opened);
     let _counted = lane.enter();
     let provider = route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
-    let attempts = provider.map_or(&deps.meters.attempts, |provider| &provider.attempts);
-    let session = Session { deps: &deps, attempts };
+    let attempts = provider.map_or(&deps.meters.attempts, |provider| provider.attempts());
+    let session = Session { deps: &deps, attempts, receiver: &route.receiver, tell: &tell };
     let in_use = Raised::by_one(&deps.meters.open);
     let is_alive = session.send_all(&mut connection, &route, &lane, (&place, turn)).await;
     drop(in_use);
     let messages = connection.transactions().saturating_sub(1);
     let is_dismissed = connection.is_dismissed();
-    let is_spent = connection.transactions() >= most(&deps, &lane, &connection);
+    let is_spent = connection.transactions() >= most(&deps, (&route, &lane), &connection);
     let is_good = is_alive && connection.is_usable() && !is_spent;
     if is_good && !place.is_wanted(&deps) && !lane.is_closed() {
         deps.hosts.keep(deps.clock.now(), connection, place);
@@ -90,8 +100,10 @@ pub(super) async fn run(
 }
 
 /// Messages that a connection may bring.
-fn most(deps: &Deps, lane: &Lane, connection: &Connection) -> u32 {
-    deps.settings.now().messages_per_connection_max.min(lane.stint()).min(connection.transactions_max())
+fn most(deps: &Deps, (route, lane): (&Route, &Lane), connection: &Connection) -> u32 {
+    let of_provider = route.provider.as_ref().map_or(u32::MAX, |provider| provider.stint());
+    let most = deps.settings.now().messages_per_connection_max.min(of_provider);
+    most.min(lane.stint()).min(connection.transactions_max())
 }
 
 /// What a connection has behind it when a copy is sent over it.
@@ -163,9 +175,10 @@ async fn in_time(
 }
 
 /// What is told of a server.
-fn told_of(connection: &Connection) -> Remote<'_> {
+fn told_of<'a>(connection: &'a Connection, receiver: &'a Receiver) -> Remote<'a> {
     Remote {
         host: connection.host(),
+        receiver,
         tells: connection.tells_senders(),
         tls: connection.tls(),
         proof: connection.proof(),
@@ -190,6 +203,8 @@ fn outgoing<'a>(envelope: &'a Envelope, recipients: &'a [Recipient]) -> Outgoing
 struct Session<'a> {
     deps: &'a Deps,
     attempts: &'a Attempts,
+    receiver: &'a Receiver,
+    tell: &'a (dyn Fn(News) + Send + Sync),
 }
 
 impl Session<'_> {
@@ -203,7 +218,8 @@ impl Session<'_> {
         (place, mut turn): (&Place, Turn),
     ) -> bool {
         let mut is_first = true;
-        while connection.is_usable() && connection.transactions() < most(self.deps, lane, connection) {
+        while connection.is_usable() && connection.transactions() < most(self.deps, (route, lane), connection)
+        {
             let Some((work, waited)) = next_work(lane).await else { return true };
             let paced_at = Instant::now();
             let first = (work, turn.take());
@@ -217,6 +233,10 @@ impl Session<'_> {
             if self.is_stopped(&work) {
                 // its lease ends, and its domain's alarm is set behind the order
                 continue;
+            }
+            if self.deps.standing.closed(self.deps.clock.now(), self.receiver).is_some() {
+                // its lease ends; the path hears of it at its next tick
+                return true;
             }
             let was_paced = paced_at.elapsed() >= LINGER;
             let has_rested = std::mem::take(&mut is_first) || waited || was_paced;
@@ -275,7 +295,7 @@ impl Session<'_> {
         if work.leased.queued.envelope.tls == TlsWish::Required
             && let Some(verdict) = insecurity(self.deps, connection.proof(), route, &work.leased.queued).await
         {
-            self.refuse(told_of(connection), work, verdict).await;
+            self.refuse(told_of(connection, self.receiver), work, verdict).await;
             return None;
         }
         let envelope = &work.leased.queued.envelope;
@@ -302,14 +322,16 @@ impl Session<'_> {
         };
         // the window is for what waits to be sent: this one is done, though its row is not yet
         drop(work.credit);
-        let remote = told_of(connection);
+        let remote = told_of(connection, self.receiver);
         let content = if self.may_be_reported(&work.leased.queued, &verdicts, remote) {
             for_report(body, envelope).await
         } else {
             None
         };
         let tried = Tried { verdicts: &verdicts, remote: Some(remote), content: content.as_deref() };
-        conclude(self.deps, work.leased, tried).await;
+        if conclude(self.deps, work.leased, tried).await == Advice::Slower {
+            (self.tell)(News::Throttled);
+        }
         None
     }
 

@@ -7,11 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(test)]
+use super::faults;
 use super::report::write_report;
 use super::retry::RetrySchedule;
+use super::standing;
 use crate::authentication::Signers;
 use crate::clock::Timestamp;
-use crate::dsn::{Action, Entry, greylisted_for};
+use crate::dsn::{Action, Entry, Judgement, Remedy, greylisted_for, named_wait};
+use crate::egress::Receiver;
 use crate::mail::{
     Domain, Envelope, MessageId, Notify, Outcome, Recipient, Reply, ReversePath, Severity, Stage, Verdict,
 };
@@ -23,6 +27,8 @@ use crate::transport::Proof;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote<'a> {
     pub(super) host: &'a str,
+    /// Whom it belongs to.
+    pub(super) receiver: &'a Receiver,
     /// Whether it was told, and will tell, what the sender wants to hear (RFC 3461).
     pub(super) tells: bool,
     /// The version of TLS, or `none`.
@@ -46,8 +52,40 @@ pub(super) struct Tried<'a> {
 pub(super) struct Attempt<'a> {
     pub(super) queued: &'a Queued,
     pub(super) tried: Tried<'a>,
+    /// What the verdicts mean, in their order; nothing where no server said them.
+    pub(super) judged: &'a [Option<Judgement>],
     /// Refusals that are not believed now.
     pub(super) withheld: &'a [Reply],
+}
+
+/// What a verdict means for the recipient's copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Delivered,
+    /// The end.
+    Failed,
+    /// Another attempt.
+    Later,
+    /// None before the receiver does not block us any more: however old it is, that is not its fault.
+    Kept,
+}
+
+impl Attempt<'_> {
+    fn fate(&self, at: usize, verdict: &Verdict, is_expired: bool) -> Fate {
+        // what is about where mail comes from says nothing of the message
+        let beyond = self.judged.get(at).and_then(Option::as_ref).filter(|it| it.concern.is_beyond_message());
+        let is_final = verdict.is_final() && !self.withheld.contains(&verdict.reply);
+        match (verdict.severity(), beyond.map(|judged| judged.remedy)) {
+            (Severity::Success, _) => Fate::Delivered,
+            #[cfg(test)]
+            (_, Some(Remedy::Hold)) if faults::has(faults::Defect::BouncesOnBlock) => Fate::Failed,
+            (_, Some(Remedy::Hold)) => Fate::Kept,
+            _ if is_expired => Fate::Failed,
+            (_, Some(Remedy::Slow | Remedy::Pause)) => Fate::Later,
+            _ if is_final => Fate::Failed,
+            _ => Fate::Later,
+        }
+    }
 }
 
 /// What the judge needs to know beside it.
@@ -124,22 +162,27 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
     // who takes it over tells the sender, or else we do
     let tells = remote.is_some_and(|remote| remote.tells);
     let (mut left, mut told, mut outcomes) = (Vec::new(), Told::default(), Vec::new());
-    for (recipient, verdict) in queued.envelope.recipients.iter().zip(verdicts) {
+    let mut is_kept = false;
+    for (at, (recipient, verdict)) in queued.envelope.recipients.iter().zip(verdicts).enumerate() {
         let (address, said) = (recipient.address.clone(), said(recipient, verdict, remote));
-        let is_final = verdict.is_final() && !attempt.withheld.contains(&verdict.reply);
-        let outcome = match verdict.severity() {
-            Severity::Success => {
+        let outcome = match attempt.fate(at, verdict, is_expired) {
+            Fate::Delivered => {
                 if !tells && recipient.notify.wants_success() {
                     told.relayed.push(said.entry);
                 }
                 Outcome::Delivered { id, recipient: address }
             }
-            _ if !is_expired && !is_final => {
+            Fate::Kept => {
+                is_kept = true;
+                left.push(recipient.clone());
+                Outcome::Held { id, recipient: address }
+            }
+            Fate::Later => {
                 left.push(recipient.clone());
                 told.put_off.push(said);
                 Outcome::Deferred { id, recipient: address }
             }
-            Severity::Transient | Severity::Permanent => {
+            Fate::Failed => {
                 if said.notify.wants_failure() {
                     told.failed.push(said.entry);
                 }
@@ -155,8 +198,13 @@ pub(super) fn settle(attempt: &Attempt<'_>, given: &Circumstances<'_>) -> Settle
     let gets_on = put_off.len() < verdicts.len();
     let goes_on = gets_on && !untouched.is_empty();
     left.splice(..0, untouched.iter().cloned());
-    let is_delay_told = !goes_on && given.is_delay_notice_due(queued) && !put_off.is_empty();
-    let next_due = if goes_on {
+    let is_delay_told = !goes_on && !is_kept && given.is_delay_notice_due(queued) && !put_off.is_empty();
+    let next_due = if let (true, Some(remote)) = (is_kept, remote) {
+        let attempts = queued.envelope.attempts + 1;
+        let envelope = Envelope { recipients: left, attempts, tried: given.now, ..queued.envelope.clone() };
+        queue::hold_remainder(&mut batch, queued, envelope, (&standing::reason(remote.receiver), given.now));
+        None
+    } else if goes_on {
         let envelope = Envelope { recipients: left, ..queued.envelope.clone() };
         queue::reschedule(&mut batch, queued, envelope, given.now);
         Some(given.now)
@@ -244,7 +292,8 @@ fn wait(attempts: u32, put_off: &[Said], given: &Circumstances<'_>) -> Duration 
     match greylisted.map(|time| given.retry.wait_out(time, given.dice)) {
         Some(time) if attempts == 1 => time,
         Some(time) => usual.max(time),
-        None => usual,
+        // who wants to be asked later is asked later
+        None => put_off.iter().filter_map(|said| named_wait(&said.entry.reply)).fold(usual, Duration::max),
     }
 }
 
@@ -254,6 +303,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::dsn::{Concern, Firing, Meaning};
     use crate::mail::{Address, Class, ClientName, EnhancedStatus};
     use crate::queue::{Leased, Leases, PageRequest, Turns};
     use crate::store::{LossyDisk, MemoryIndex, MemoryLog, NewBody, Store, WriterSettings};
@@ -337,7 +387,10 @@ mod tests {
         let queued = read(&store, "there.example").remove(0).queued;
         let verdict = |code: &u16| Verdict { reply: reply(*code), stage: Stage::Content };
         let verdicts: Vec<Verdict> = codes.iter().map(verdict).collect();
-        let remote = Some(Remote { host: "mx.example", tells, tls: "none", proof: Proof::Clear });
+        let receiver = Receiver::Provider("there".into());
+        let remote =
+            Remote { host: "mx.example", receiver: &receiver, tells, tls: "none", proof: Proof::Clear };
+        let (remote, judged) = (Some(remote), codes.iter().map(|code| judged(*code)).collect::<Vec<_>>());
         let tried = Tried { verdicts: &verdicts, remote, content: Some(b"hi") };
         let hostname = Domain::parse("r.example").expect("a name");
         let retry = RetrySchedule::new(vec![Duration::from_secs(100)]).expect("has waits");
@@ -357,14 +410,57 @@ mod tests {
             signers: Arc::default(),
             dice: 100,
         };
-        let settlement = settle(&Attempt { queued: &queued, tried, withheld: &[] }, &given);
+        let settlement = settle(&Attempt { queued: &queued, tried, judged: &judged, withheld: &[] }, &given);
         store.commit(settlement.batch).await.expect("commits");
         let outcomes = settlement.outcomes.iter().map(|(outcome, _)| match outcome {
             Outcome::Delivered { .. } => "delivered",
             Outcome::Deferred { .. } => "deferred",
+            Outcome::Held { .. } => "held",
             Outcome::Bounced { .. } => "bounced",
         });
-        ([tell(&store, "there.example"), tell(&store, "here.example")].concat(), outcomes.collect())
+        let found = queue::find(store.reader(), MessageId::from_u64(1)).expect("reads");
+        let held = found.into_iter().filter_map(|copy| {
+            let to: Vec<&str> = copy.envelope.recipients.iter().map(|to| to.address.local()).collect();
+            Some(format!("{}: {} ({})", copy.held()?, to.join(" "), copy.envelope.attempts))
+        });
+        let queue = [tell(&store, "there.example"), tell(&store, "here.example"), held.collect()].concat();
+        (queue, outcomes.collect())
+    }
+
+    /// What some codes are taken to mean here.
+    fn judged(code: u16) -> Option<Judgement> {
+        let (remedy, concern) = match code {
+            561 => (Remedy::Hold, Concern::Source),
+            562 => (Remedy::Slow, Concern::Source),
+            563 => (Remedy::Pause, Concern::DkimDomain),
+            564 => (Remedy::Hold, Concern::Message),
+            565 => (Remedy::Alert, Concern::SpfDomain),
+            _ => return None,
+        };
+        let (meaning, firing) = (Meaning::Other, Firing::FOR_ALL);
+        Some(Judgement { meaning, concern, remedy, firing, rule: None, receiver: None })
+    }
+
+    #[tokio::test]
+    async fn what_is_about_where_mail_comes_from_ends_no_message() {
+        let (soon, over) = ((NOW - 1000, NOW + 500_000), (NOW - 1000, NOW - 1));
+        let (report, waits) = ("here.example: s (0) @1000000", "there.example: u0 (1) @1100000");
+        for (times, codes, queue, outcomes) in [
+            (soon, vec![561], vec!["block:there: u0 (1)"], vec!["held"]),
+            // not even for its age: nobody looked at it
+            (over, vec![561], vec!["block:there: u0 (1)"], vec!["held"]),
+            (soon, vec![250, 561], vec!["block:there: u1 (1)"], vec!["delivered", "held"]),
+            (soon, vec![550, 561], vec![report, "block:there: u1 (1)"], vec!["bounced", "held"]),
+            (soon, vec![450, 561], vec!["block:there: u0 u1 (1)"], vec!["deferred", "held"]),
+            (soon, vec![562], vec![waits], vec!["deferred"]),
+            (soon, vec![563], vec![waits], vec!["deferred"]),
+            (over, vec![562], vec![report], vec!["bounced"]),
+            (soon, vec![564], vec![report], vec!["bounced"]),
+            (soon, vec![565], vec![report], vec!["bounced"]),
+        ] {
+            let want: Vec<String> = queue.into_iter().map(str::to_owned).collect();
+            assert_eq!(check(sender(), times, &codes, true).await, (want, outcomes), "{codes:?}");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@
 //! its own within the site's.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::meters::Attempts;
 use super::pace::Pace;
@@ -28,6 +29,8 @@ pub struct Cap {
     pub connections_max: Option<usize>,
     /// Messages a second.
     pub per_second: Option<f64>,
+    /// Messages over one connection.
+    pub messages_per_connection: Option<u32>,
 }
 
 /// The configured limits.
@@ -47,6 +50,8 @@ pub(super) struct Sluice {
     places: Permits,
     /// A place for each session that waits for a slot.
     line: Permits,
+    /// Messages over one connection.
+    stint: AtomicU32,
     /// Whose it is and what is counted of it, where it is a provider's.
     pub(super) provider: Option<Provider>,
 }
@@ -55,7 +60,15 @@ pub(super) struct Sluice {
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) name: Box<str>,
-    pub(super) attempts: Attempts,
+    /// Of many that are known few are ever met.
+    attempts: OnceLock<Attempts>,
+}
+
+impl Provider {
+    /// What is counted of it.
+    pub(super) fn attempts(&self) -> &Attempts {
+        self.attempts.get_or_init(|| Attempts::with(&self.name))
+    }
 }
 
 /// All limits.
@@ -75,6 +88,7 @@ impl Sluice {
             pace: Pace::new(cap.per_second),
             places: Permits::new(cap.connections_max),
             line: Permits::new(line(cap)),
+            stint: AtomicU32::new(stint(cap)),
             provider: None,
         }
     }
@@ -84,6 +98,12 @@ impl Sluice {
         self.pace.set(cap.per_second);
         self.places.resize(cap.connections_max);
         self.line.resize(line(cap));
+        self.stint.store(stint(cap), Ordering::Relaxed);
+    }
+
+    /// Messages that one connection may bring.
+    pub(super) fn stint(&self) -> u32 {
+        self.stint.load(Ordering::Relaxed)
     }
 
     /// Waits for a place.
@@ -112,6 +132,10 @@ impl Sluice {
     }
 }
 
+fn stint(cap: Cap) -> u32 {
+    cap.messages_per_connection.unwrap_or(u32::MAX)
+}
+
 /// Places in the line for slots.
 fn line(cap: Cap) -> Option<usize> {
     cap.per_second.map(|rate| (rate * LINE_SECONDS).ceil() as usize + 1)
@@ -138,7 +162,7 @@ impl Sluices {
             let known =
                 before.iter().position(|(known, ..)| known == name).map(|at| before.swap_remove(at).2);
             let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| {
-                let provider = Some(Provider { name: name.clone(), attempts: Attempts::with(name) });
+                let provider = Some(Provider { name: name.clone(), attempts: OnceLock::new() });
                 Arc::new(Sluice { provider, ..Sluice::new(*cap) })
             });
             state.providers.push((name.clone(), mx.clone(), sluice));
@@ -193,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn tenants_with_hosts_of_their_own_share_their_providers_limit() {
-        let cap = Cap { connections_max: Some(2), per_second: None };
+        let cap = Cap { connections_max: Some(2), ..Cap::default() };
         let caps = Caps { providers: vec![("m".into(), patterns("*.mail.example"), cap)], ..Caps::default() };
         let sluices = Sluices::new(&caps);
         let of = |name: &str| sluices.provider(&[host(name), host("other.example")]);
@@ -205,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_domain_keeps_its_limit_while_nobody_looks() {
-        let cap = Cap { connections_max: None, per_second: Some(0.1) };
+        let cap = Cap { per_second: Some(0.1), ..Cap::default() };
         let caps = Caps { domains: vec![(patterns("slow.example"), cap)], ..Caps::default() };
         let sluices = Sluices::new(&caps);
         let domain = |name: &str| Domain::parse(name).expect("a domain");
@@ -219,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn new_limits_count_what_is_under_way_and_no_limit_lets_go_who_waits() {
-        let cap = |most: usize| Cap { connections_max: Some(most), per_second: None };
+        let cap = |most: usize| Cap { connections_max: Some(most), per_second: None, ..Cap::default() };
         let caps = |mx: &str, most: usize| Caps {
             providers: vec![("m".into(), patterns(mx), cap(most))],
             domains: vec![(patterns(mx), cap(most))],

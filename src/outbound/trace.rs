@@ -9,7 +9,9 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::route::Route;
 use super::{Deps, doubt};
+use crate::egress::Receiver;
 use crate::mail::{Address, Domain, Reply, ReversePath};
 use crate::net::{Dialled, DnsError, Handshake, Host, Pkix, RouteError, Site, Stream};
 use crate::smtp::ReplyReader;
@@ -28,6 +30,8 @@ pub struct Way {
     pub is_fixed: bool,
     /// Whose limit counts for all sites together, where one is configured.
     pub provider: Option<Box<str>>,
+    /// Who receives there, as far as being kept away goes.
+    pub receiver: Receiver,
     /// The hosts, best first.
     pub hosts: Vec<Host>,
     /// What they must prove.
@@ -44,7 +48,8 @@ pub async fn find_way(deps: &Deps, domain: &Domain) -> Result<Way, RouteError> {
     let provider = route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
     let provider = provider.map(|provider| provider.name.clone());
     let hosts = route.hosts.to_vec();
-    Ok(Way { site: route.site, is_fixed, provider, hosts, stance: route.stance, sts: route.sts })
+    let Route { site, receiver, stance, sts, .. } = route;
+    Ok(Way { site, is_fixed, provider, receiver, hosts, stance, sts })
 }
 
 /// What was said, and what was heard.

@@ -79,6 +79,22 @@ impl Destination {
         Destination(format!("d{}", domain.as_str()).into())
     }
 
+    /// A receiver that keeps mail away, by a name that says how.
+    pub fn receiver(name: &str) -> Self {
+        Destination(format!("r{name}").into())
+    }
+
+    /// All of these, by their names; up to `limit`. Blocking.
+    pub fn receivers(reader: &Reader, limit: usize) -> Result<Vec<(Box<str>, Rest)>, StoreError> {
+        let (first, end) = (curfew_key(b"r"), curfew_key(b"s"));
+        let rows = reader.scan(Bound::Excluded(&first), &end, limit)?;
+        let known = |(key, row): &(Key, crate::store::Row)| {
+            let name = std::str::from_utf8(key.get(first.len()..)?).ok()?;
+            Some((name.into(), Rest::read(&row.value)?))
+        };
+        Ok(rows.iter().filter_map(known).collect())
+    }
+
     /// One with a name that others have no say in.
     pub(super) fn named(name: Bytes) -> Self {
         Destination(name)

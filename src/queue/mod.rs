@@ -15,6 +15,7 @@
 //! ca<class><time of arrival>                how many copies wait
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
+//! curfew r<how><name>                       a receiver that keeps mail away
 //! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
 //! ```
 
@@ -178,6 +179,20 @@ pub fn hold(batch: &mut Batch, queued: &Queued, reason: &str, now: Timestamp) {
     }
 }
 
+/// Takes a copy out of the line as [`hold`] does, with what an attempt has left of it.
+pub fn hold_remainder(
+    batch: &mut Batch,
+    queued: &Queued,
+    envelope: Envelope,
+    (reason, now): (&str, Timestamp),
+) {
+    batch.put(keys::message(envelope.id), record::encode(&Queued { envelope, ..queued.clone() }));
+    hold(batch, queued, reason, now);
+}
+
+/// What the reasons begin with for which copies are held whose receiver blocks them; its name follows.
+pub const BLOCKED: &str = "block:";
+
 /// What the reasons begin with for which copies are held that were handed over to another host.
 pub const EXPORTED: &str = "exported";
 
@@ -236,12 +251,6 @@ fn alarm_name(domain: &Domain) -> Bytes {
 /// The domain whose alarm it is.
 pub fn alarm_domain(name: &[u8]) -> Option<Domain> {
     Domain::parse(std::str::from_utf8(name).ok()?).ok()
-}
-
-/// Up to `limit` copies, in the order of their ids, after the one named; those whose rows do not read are
-/// left out. Blocking: for a reader thread.
-pub fn browse(reader: &Reader, after: Option<MessageId>, limit: usize) -> Result<Vec<Queued>, StoreError> {
-    page::browse(reader, after, limit)
 }
 
 /// How many copies of a client's mail are in the queue.

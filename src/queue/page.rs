@@ -290,25 +290,6 @@ fn is_tried_since(reader: &Reader, id: MessageId, since: Timestamp) -> Result<bo
     Ok(queued.is_some_and(|queued| queued.envelope.tried >= since))
 }
 
-pub(super) fn browse(
-    reader: &Reader,
-    after: Option<MessageId>,
-    limit: usize,
-) -> Result<Vec<Queued>, StoreError> {
-    let mut from = after.map_or_else(|| vec![keys::MESSAGE], |id| keys::message(id).to_vec());
-    let mut copies = Vec::new();
-    while copies.len() < limit {
-        let rows = reader.scan(Bound::Excluded(&from), &[keys::MESSAGE + 1], SCAN_ROWS)?;
-        let Some((last, _)) = rows.last() else { break };
-        from = last.to_vec();
-        let read =
-            rows.iter().filter_map(|(key, row)| record::decode(keys::message_id(key)?, &row.value).ok());
-        copies.extend(read);
-    }
-    copies.truncate(limit);
-    Ok(copies)
-}
-
 /// The sum of all counters under a prefix.
 pub(super) fn sum_counters(reader: &Reader, prefix: &[u8]) -> Result<u64, StoreError> {
     let mut end = prefix.to_vec();

@@ -26,6 +26,8 @@ pub struct Behaviour {
     pub drop_first: u32,
     /// Each batch of replies comes this late.
     pub latency: Duration,
+    /// The first so many recipients are refused in these words.
+    pub refuses: Option<(u32, Reply)>,
     /// Recipients whose local part begins so do not exist (550).
     pub unknown_prefix: Option<Box<str>>,
 }
@@ -41,6 +43,7 @@ pub struct Arrivals {
 struct State {
     put_off: HashMap<Address, u32>,
     dropped: HashMap<Domain, u32>,
+    refused: HashMap<Domain, u32>,
     arrivals: Arrivals,
 }
 
@@ -161,6 +164,13 @@ impl RemoteHost {
             return Some(Reply::new(550, EnhancedStatus::new(5, 1, 1), "no such user here"));
         }
         let mut state = self.state();
+        if let Some((times, reply)) = &behaviour.refuses {
+            let refused = state.refused.entry(to.domain().clone()).or_default();
+            if *refused < *times {
+                *refused += 1;
+                return Some(reply.clone());
+            }
+        }
         let times = state.put_off.entry(to.clone()).or_default();
         (*times < behaviour.put_off_times).then(|| {
             *times += 1;

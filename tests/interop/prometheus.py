@@ -44,7 +44,7 @@ PAUSE_S = 0.05
 # what counts faults, limits, sizes set aside, or what is over between two scrapes: it need not move
 STEADY = re.compile(
     r"""barid_(store_fail\w+|panics_total|actor_restarts_total|log_lines_dropped_total|held_messages|resolver_doubted
-    |dnssec_missing|tls_reports_total|certificates_ordered_total|clock_jumped|breakers_open|dkim_keys\w*|build_info|\w+_limit|disk_\w+|store_(?:log|index)_bytes|route_look_ups_open)|process_(start_time_seconds|max_fds|threads)""",
+    |dnssec_missing|tls_reports_total|certificates_ordered_total|clock_jumped|breakers_open|receivers_closed|receiver_closures_total|dkim_keys\w*|build_info|\w+_limit|disk_\w+|store_(?:log|index)_bytes|route_look_ups_open)|process_(start_time_seconds|max_fds|threads)""",
     re.VERBOSE,
 )
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use barid::mail::Reply;
 use barid::observe::names::METRICS;
 use barid::observe::{Kind, Values};
 use barid::sim::{Behaviour, Sender};
@@ -88,7 +89,10 @@ async fn busy(place: &Place) -> Relay {
 
 async fn world() -> World {
     let moody = Behaviour { put_off_times: 1, unknown_prefix: Some("nobody".into()), ..Behaviour::default() };
-    World::build(&[("prompt.test", Behaviour::default()), ("moody.test", moody)]).await
+    let blocked = Reply::parse("550 5.7.1 your IP is blocked using zen.spamhaus.org").expect("a reply");
+    let strict = Behaviour { refuses: Some((3, blocked)), ..Behaviour::default() };
+    World::build(&[("prompt.test", Behaviour::default()), ("moody.test", moody), ("strict.test", strict)])
+        .await
 }
 
 fn variation() -> Variation {
@@ -129,6 +133,11 @@ async fn what_is_exposed_is_declared_and_what_is_declared_is_exposed() {
     let relay = busy(&place).await;
     relay.logged(&["event=delivered"]).await;
     relay.logged(&["event=bounced", "meaning="]).await;
+    for number in 0..3 {
+        let letter = letter(&[&format!("u{number}@strict.test")], "blocked");
+        Sender::connect(relay.smtp).await.expect("connects").send(&letter).await.expect("accepted");
+    }
+    relay.logged(&["event=receiver_blocks"]).await;
     // what is looked at now and again has been looked at
     let scrape = eventually("a look at the process", || {
         Some(Scrape::of(&relay)).filter(|scrape| scrape.sum("process_threads", &[]) > 0.0)

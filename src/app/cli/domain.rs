@@ -34,7 +34,8 @@ pub(super) enum DomainCommand {
         #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
         time: Option<u64>,
     },
-    /// Lets mail for a domain go, whatever stopped it, and tries it at once.
+    /// Lets mail for a domain go, whatever stopped it, and tries it at once. That its receiver pauses or blocks our mail
+    /// is forgotten.
     #[command(after_help = "Example:\n  barid domain resume example.net")]
     Resume {
         /// The domain.
@@ -67,7 +68,11 @@ pub(super) fn run(command: DomainCommand, remote: &Remote) -> anyhow::Result<()>
                 } else {
                     "; but all mail is stopped: see `barid queue orders`"
                 };
-                format!("{before}{}{still}", text(end, "order"))
+                let mut told = format!("{before}{}{still}", text(end, "order"));
+                for opened in list_of(end, "opened").iter().filter_map(Value::as_str) {
+                    told += &format!("; {opened} is open again; what is held for it is not released by that");
+                }
+                told
             };
             remote.ask("domain/resume", &request, &mut |_| String::new(), &mut end).map(drop)
         }
@@ -102,6 +107,12 @@ fn told(shown: &Value) -> String {
     }
     if let Some(blocked) = shown.get("blocked").filter(|blocked| blocked.is_object()) {
         line("blocked", format!("{} until {}", text(blocked, "why"), text(blocked, "until")));
+    }
+    if let Some(closed) = shown.get("closed").filter(|closed| closed.is_object()) {
+        let (how, why) = (text(closed, "how"), text(closed, "why"));
+        let (since, until) = (text(closed, "since"), text(closed, "until"));
+        let receiver = text(shown, "receiver");
+        line("closed", format!("{receiver}: {how} since {since}, tried again after {until}: {why}"));
     }
     for order in list_of(shown, "orders") {
         let until = order.get("until").and_then(Value::as_str);

@@ -6,7 +6,6 @@ use super::schema::{
     CertificateSection, ClientSection, DomainLimitSection, ProviderSection, TlsMode, TlsPolicySection,
     TlsReportsSection,
 };
-use super::units::Rate;
 use crate::mail::{Address, Domain};
 use crate::net::Identity;
 
@@ -62,7 +61,10 @@ pub(super) fn is_whole(policy: &TlsPolicySection, at: Option<Place>, reader: &mu
 }
 
 pub(super) fn limits_something(provider: &ProviderSection, at: Option<Place>, reader: &mut Reader<'_>) {
-    is_limit((provider.connections, provider.rate), at, reader);
+    if (provider.connections, provider.rate, provider.messages_per_connection) == (None, None, None) {
+        let remedy = "give it `connections`, `rate` or `messages_per_connection`";
+        reader.fault_at(at, None, "limits nothing", remedy);
+    }
 }
 
 pub(super) fn domain_limits_something(
@@ -70,11 +72,7 @@ pub(super) fn domain_limits_something(
     at: Option<Place>,
     reader: &mut Reader<'_>,
 ) {
-    is_limit((limit.connections, limit.rate), at, reader);
-}
-
-fn is_limit(limit: (Option<usize>, Option<Rate>), at: Option<Place>, reader: &mut Reader<'_>) {
-    if limit == (None, None) {
+    if (limit.connections, limit.rate) == (None, None) {
         reader.fault_at(at, None, "limits nothing", "give it `connections` or `rate`");
     }
 }

@@ -282,6 +282,8 @@ section! {
         /// A file of providers and of rules for their replies, which go before those that Barid brings along: see
         /// `barid provider check`.
         provider_data: Option<ProviderData> = None => Live, example("\"/etc/barid/providers.toml\"");
+        /// When a receiver that blocks our mail is tried again, with the next message that comes in for it.
+        block_probe: Span = Span::minutes(4 * 60) => Live;
         /// The waits after each attempt, give or take 10 %; the last repeats.
         retry: Vec<Span> = vec![Span::minutes(5), Span::minutes(15), Span::minutes(60), Span::minutes(240)] => Live,
             rule(not_empty());
@@ -322,8 +324,9 @@ section! {
 }
 
 section! {
-    /// A limit for all sites together whose best mail host matches; the first provider that matches counts. It
-    /// needs `connections` or `rate`.
+    /// A limit for all sites together whose best mail host matches; the first provider that matches counts, and
+    /// those that Barid knows come last (`barid provider ls`; one of the same name takes its place). It needs
+    /// `connections`, `rate` or `messages_per_connection`.
     ProviderSection, check = limits_something {
         /// Its name.
         name: String => Live, example("\"example-mail\"");
@@ -333,6 +336,8 @@ section! {
         connections: Option<usize> = None => Live, example("20"), if_set(within(1, COUNT_MAX));
         /// Messages; no limit where it is not set.
         rate: Option<Rate> = None => Live, example("\"100/s\"");
+        /// Messages over one connection, where that is less than everywhere.
+        messages_per_connection: Option<u32> = None => Live, example("50"), if_set(at_least(1));
     }
 }
 

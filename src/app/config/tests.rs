@@ -108,7 +108,7 @@ memtable = "1MiB"
             "f: line 25: delivery.retry: `[]` must have at least one entry",
             "f: line 26: delivery.port: `70000` is out of range; write a whole number from 0 to 65535",
             "f: line 27: delivery.allow_loopback: `yes` is a text; write true or false",
-            "f: line 28: provider[m]: limits nothing; give it `connections` or `rate`",
+            "f: line 28: provider[m]: limits nothing; give it `connections`, `rate` or `messages_per_connection`",
             "f: line 32: tls.extra_ca: `/nonexistent/ca.pem` does not serve: cannot read",
             "f: line 33: tls.certificates[0]: does not serve: cannot read /nonexistent/chain.pem",
             "f: line 34: sotre: is no setting; did you mean `store`?",

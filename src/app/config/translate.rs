@@ -11,9 +11,9 @@ use super::schema::{
 };
 use super::units::Rate;
 use super::{Config, Dkim, RelayListener, TlsFiles};
-use crate::accounts::{Allowance, Client, Clients};
+use crate::accounts::{Allowance, Client, Clients, DomainPattern};
 use crate::app::certificates::AcmeSettings;
-use crate::dsn::{Book, Classifier};
+use crate::dsn::{Book, Classifier, Receiver};
 use crate::inbound::{ConnectionLimits, Patience};
 use crate::mail::Address;
 use crate::net::{AuthoritySettings, DnsSettings};
@@ -31,6 +31,10 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
     let (limits, delivery) = (&file.limits, &file.delivery);
     let retry = RetrySchedule::new(delivery.retry.iter().map(|span| span.0).collect())?
         .with_greylisted(delivery.greylisted_retry.0);
+    let classifier = Classifier::new(match &delivery.provider_data {
+        Some(own) => Book::embedded().ok()?.under(own.book.clone()),
+        None => Book::embedded().ok()?,
+    });
     let route = |route: &RouteSection| FixedRoute { domains: route.domains.clone(), via: route.via };
     let is_of = |role: Role| move |listener: &&ListenerSection| listener.role == role;
     Some(Config {
@@ -72,6 +76,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             port: delivery.port,
             allow_loopback: delivery.allow_loopback,
             retry,
+            block_probe: delivery.block_probe.0,
             expire_after: delivery.expire_after.0,
             delay_notice_after: Some(delivery.delay_notice.0),
             routes: Routes(file.route.iter().map(route).collect()),
@@ -81,7 +86,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             },
             connections_per_site_max: delivery.connections_per_site,
             rate_per_site_max: delivery.rate_per_site.map(|rate| rate.0),
-            caps: caps(&file),
+            caps: caps(&file, classifier.book()),
             connections_max: delivery.connections,
             copies_max: 4096,
             urgent_copies_max: 256,
@@ -91,10 +96,7 @@ pub(super) fn translate(file: ConfigFile) -> Option<Config> {
             idle_timeout: delivery.idle_timeout.0,
             connect_timeout: delivery.connect_timeout.0,
             messages_per_connection_max: delivery.messages_per_connection,
-            classifier: Classifier::new(match &delivery.provider_data {
-                Some(own) => Book::embedded().ok()?.under(own.book.clone()),
-                None => Book::embedded().ok()?,
-            }),
+            classifier,
         },
         store: store(&file.store),
         data_dir: file.data_dir,
@@ -183,20 +185,35 @@ fn pair(section: &CertificateSection) -> (PathBuf, PathBuf) {
 }
 
 fn cap(connections: Option<usize>, rate: Option<Rate>) -> Cap {
-    Cap { connections_max: connections, per_second: rate.map(|rate| rate.0) }
+    Cap { connections_max: connections, per_second: rate.map(|rate| rate.0), messages_per_connection: None }
 }
 
-fn caps(file: &ConfigFile) -> Caps {
+/// The limits that are configured; then those that are good for receivers that are known.
+fn caps(file: &ConfigFile, book: &Book) -> Caps {
     let provider = |provider: &ProviderSection| {
         // who waits for time alone would keep connections that others want
         let connections = provider.connections.or(Some(PROVIDER_CONNECTIONS));
-        (provider.name.as_str().into(), provider.mx.clone(), cap(connections, provider.rate))
+        let messages_per_connection = provider.messages_per_connection;
+        let cap = Cap { messages_per_connection, ..cap(connections, provider.rate) };
+        (provider.name.as_str().into(), provider.mx.clone(), cap)
     };
+    let is_configured = |name: &str| file.provider.iter().any(|provider| provider.name == name);
+    let known = book.receivers.iter().filter(|receiver| !is_configured(&receiver.name)).map(known_cap);
     let limit = |limit: &DomainLimitSection| (limit.domains.clone(), cap(limit.connections, limit.rate));
     Caps {
-        providers: file.provider.iter().map(provider).collect(),
+        providers: file.provider.iter().map(provider).chain(known).collect(),
         domains: file.limit.iter().map(limit).collect(),
     }
+}
+
+fn known_cap(receiver: &Receiver) -> (Box<str>, Vec<DomainPattern>, Cap) {
+    let mx = receiver.mx.iter().filter_map(|pattern| DomainPattern::parse(pattern).ok());
+    let cap = Cap {
+        connections_max: receiver.connections.and_then(|connections| usize::try_from(connections).ok()),
+        per_second: None,
+        messages_per_connection: receiver.messages_per_connection,
+    };
+    (receiver.name.clone(), mx.collect(), cap)
 }
 
 fn store(section: &StoreSection) -> store::Settings {

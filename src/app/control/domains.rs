@@ -8,6 +8,7 @@ use super::server::{Control, Out, Outcome};
 use super::wire::DomainRequest;
 use super::{iso, store_error};
 use crate::clock::Timestamp;
+use crate::egress::{Closed, Closure, Receiver};
 use crate::mail::{ClientName, Domain};
 use crate::net::RouteError;
 use crate::outbound::{self, Lift, Look, Looked, Operate, Remark, Way};
@@ -99,6 +100,24 @@ fn told_rest(rest: &Rest) -> Value {
     json!({ "next_probe": iso(rest.until), "since": iso(rest.since), "failures": rest.failures })
 }
 
+fn told_closed(closed: &Closed) -> Value {
+    let Closed { closure, since, until, times, why } = closed;
+    json!({
+        "how": closure.as_str(), "since": iso(*since), "until": iso(*until), "times": times, "why": why,
+    })
+}
+
+/// Opens the ways to receivers of this name, or to those that mail is held for, which a reason names; who they were.
+pub(super) async fn open(control: &Control, name: &str) -> Result<Vec<String>, String> {
+    let all = control.deps.standing.all_closed(control.deps.clock.now());
+    let mut opened = Vec::new();
+    for (receiver, _) in all.into_iter().filter(|(receiver, _)| receiver.name() == name) {
+        let closed = outbound::open_receiver(&control.deps, &receiver).await.map_err(store_error)?;
+        opened.extend(closed.map(|closed| format!("{receiver} ({})", closed.closure.as_str())));
+    }
+    Ok(opened)
+}
+
 /// What is known of one domain.
 pub(super) struct Known {
     pub(super) way: Result<Way, RouteError>,
@@ -160,11 +179,27 @@ pub(super) fn what_stops(
         let next = iso(rest.until).unwrap_or_default();
         format!("the {what} failed {} times in a row; next probe at {next}", rest.failures)
     }));
+    if let Some((receiver, closed)) = closed(control, known) {
+        let (what, until) = (closed.closure, iso(closed.until).unwrap_or_default());
+        why.push(match what {
+            Closure::Pause => format!("{receiver} wants nothing before {until}: {}", closed.why),
+            Closure::Block => {
+                format!("{receiver} blocks our mail, tried again after {until}: {}", closed.why)
+            }
+        });
+    }
     if let Some((_, reason)) = known.looked.domain.as_ref().and_then(|look| look.blocked) {
         why.push(reason.to_owned());
     }
     why.extend(known.looked.path.as_ref().and_then(|path| path.limit(true)));
     why
+}
+
+/// What keeps a domain's mail away from its receiver.
+fn closed(control: &Control, known: &Known) -> Option<(Receiver, Closed)> {
+    let of = &known.way.as_ref().ok()?.receiver;
+    let all = control.deps.standing.all_closed(control.deps.clock.now());
+    all.into_iter().find(|(receiver, _)| receiver == of)
 }
 
 /// `domain show`.
@@ -195,6 +230,8 @@ pub(super) async fn show(control: &Control, request: DomainRequest) -> Outcome {
         "blocked": look.and_then(|look| look.blocked).map(|(until, why)| {
             json!({ "until": iso(until), "why": why })
         }),
+        "receiver": known.way.as_ref().ok().map(|way| way.receiver.to_string()),
+        "closed": closed(control, &known).map(|(_, closed)| told_closed(&closed)),
         "orders": given,
         "rests": rests,
         "site": site,
@@ -268,14 +305,21 @@ pub(super) async fn suspend(control: &Control, request: DomainRequest) -> Outcom
     Ok(json!({ "order": told, "until": until.and_then(iso) }))
 }
 
-/// `domain resume`: whatever stopped it, and what waits is tried at once.
+/// `domain resume`: whatever stopped it, and what waits is tried at once. That its receiver keeps us away is forgotten.
 pub(super) async fn resume(control: &Control, request: DomainRequest) -> Outcome {
-    let target = Target::Domain(domain(request.domain.as_ref())?);
+    let domain = domain(request.domain.as_ref())?;
+    let opened = match outbound::find_way(&control.deps, &domain).await {
+        Ok(way) => open(control, way.receiver.name()).await?,
+        Err(_) => Vec::new(),
+    };
+    let target = Target::Domain(domain);
     let mut lifted = false;
     for kind in [Kind::Suspend, Kind::Hold] {
         lifted |= lift(control, kind, target.clone(), false).await?.is_some();
     }
     let still = orders(control, |other| *other == Target::Everything);
     let told = order(control, Kind::Flush, target, None, false).await?;
-    Ok(json!({ "order": told, "was_stopped": lifted, "still_stopped_by": still }))
+    Ok(json!({
+        "order": told, "was_stopped": lifted, "opened": opened, "still_stopped_by": still,
+    }))
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::domains::{know, lift, order, orders, what_stops};
+use super::domains::{know, lift, open, order, orders, what_stops};
 use super::server::{Control, Gone, Out, Outcome, parse};
 use super::wire::{QueueRequest, Selection};
 use super::{iso, store_error};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{ClientName, Domain, MessageId};
 use crate::outbound;
-use crate::queue::{self, Filter, Kind, Lease, LeasedPiece, Queued, Target, Walk, WalkOrder};
+use crate::queue::{self, BLOCKED, Filter, Kind, Lease, LeasedPiece, Queued, Target, Walk, WalkOrder};
 use crate::store::{Batch, BodyReader, Haste};
 
 /// Rows read at a time: others have the reader in between.
@@ -232,6 +232,13 @@ pub(super) async fn act(
     if act == Act::Release && filter.reason.is_none() && filter.ids.is_empty() {
         // what is held for other reasons is let go by name only
         filter.reason = Some(BY_OPERATOR.into());
+    }
+    // else what is released would be held again at once
+    if act == Act::Release
+        && !request.dry_run
+        && let Some(receiver) = filter.reason.as_ref().and_then(|reason| reason.strip_prefix(BLOCKED))
+    {
+        open(control, receiver).await?;
     }
     let told = if request.dry_run {
         name_each(control, act, filter, out).await?

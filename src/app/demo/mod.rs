@@ -55,7 +55,7 @@ impl Tally {
     fn note(&self, outcome: &Outcome) {
         let count = match outcome {
             Outcome::Delivered { .. } => &self.delivered,
-            Outcome::Deferred { .. } => &self.deferred,
+            Outcome::Deferred { .. } | Outcome::Held { .. } => &self.deferred,
             Outcome::Bounced { .. } => &self.bounced,
         };
         count.fetch_add(1, Ordering::Relaxed);

@@ -74,6 +74,7 @@ impl World {
                 drop_first: domain.drop_first.min(share / 4),
                 latency: Duration::from_millis(domain.latency_ms),
                 unknown_prefix: Some(UNKNOWN_PREFIX.into()),
+                refuses: None,
             };
             behaviours.insert(Domain::parse(domain.name)?, behaviour);
             let host = format!("mx.{}", domain.name);

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::firing::Firing;
 use super::rule::{Rule, Written};
 
 /// What Barid brings along.
@@ -119,7 +120,7 @@ impl Book {
     fn read(text: &str) -> Result<Self, BookError> {
         let file: File = toml::from_str(text).map_err(|error| BookError::Syntax(error.to_string().into()))?;
         let receivers: Vec<Receiver> = file.receivers.into_iter().map(receiver).collect::<Result<_, _>>()?;
-        let book = Book { receivers, rules: rules(file.rules)? };
+        let book = Book { receivers, rules: rules(file.rules, Firing::FOR_ALL)? };
         let mut ids: Vec<&str> = book.all_rules().map(|rule| &*rule.id).collect();
         ids.sort_unstable();
         if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -159,7 +160,7 @@ fn receiver(written: WrittenReceiver) -> Result<Receiver, BookError> {
         return Err(faulty("it has no mail hosts".into()));
     }
     Ok(Receiver {
-        rules: rules(written.rules)?,
+        rules: rules(written.rules, Firing::OF_RECEIVER)?,
         name: written.name.into(),
         title: written.title.into(),
         mx: written.mx.into_iter().map(Into::into).collect(),
@@ -170,12 +171,12 @@ fn receiver(written: WrittenReceiver) -> Result<Receiver, BookError> {
     })
 }
 
-fn rules(written: Vec<WrittenRule>) -> Result<Vec<Rule>, BookError> {
-    let rule = |table: WrittenRule| {
+fn rules(written: Vec<WrittenRule>, usual: Firing) -> Result<Vec<Rule>, BookError> {
+    let made = |table: WrittenRule| {
         let id: Box<str> = table.get("id").and_then(toml::Value::as_str).unwrap_or("without id").into();
         let read: Result<Written, String> =
             table.try_into().map_err(|error: toml::de::Error| error.message().into());
-        read.and_then(Rule::of).map_err(|why| BookError::Rule { id, why: why.into() })
+        read.and_then(|rule| Rule::of(rule, usual)).map_err(|why| BookError::Rule { id, why: why.into() })
     };
-    written.into_iter().map(rule).collect()
+    written.into_iter().map(made).collect()
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::book::{Book, Receiver};
+use super::firing::Firing;
 use super::meaning::{Concern, Meaning, Remedy};
 use super::rule::Rule;
 use crate::mail::{Reply, Scope, Severity, Verdict};
@@ -16,6 +17,8 @@ pub struct Judgement {
     pub concern: Concern,
     /// What to do.
     pub remedy: Remedy,
+    /// When that is done beyond the message at hand.
+    pub firing: Firing,
     /// The rule that says so; none where the reply's digits do.
     pub rule: Option<Box<str>>,
     /// The receiver whose host said it, where it is a known one.
@@ -56,6 +59,7 @@ impl Classifier {
             meaning,
             concern,
             remedy: meaning.remedy(severity),
+            firing: rule.map_or(Firing::FOR_ALL, |rule| rule.firing),
             rule: rule.map(|rule: &Rule| rule.id.clone()),
             receiver: receiver.map(|receiver| receiver.name.clone()),
         })

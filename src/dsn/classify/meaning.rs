@@ -70,6 +70,8 @@ impl Meaning {
         match self {
             Meaning::Rate => Remedy::Slow,
             Meaning::Reputation => Remedy::Pause,
+            // one that is said to pass is waited for
+            Meaning::Block if severity == Severity::Transient => Remedy::Pause,
             Meaning::Block => Remedy::Hold,
             Meaning::Authentication => Remedy::Alert,
             Meaning::Greylist => Remedy::Retry,
@@ -100,6 +102,17 @@ pub enum Concern {
 }
 
 impl Concern {
+    /// Whether it is about where mail comes from or goes to, and so about all of it on that way.
+    pub const fn is_of_way(self) -> bool {
+        matches!(self, Concern::Host | Concern::Source)
+    }
+
+    /// Whether it is about something else than the message or its recipient: another time, or from elsewhere, the
+    /// same message may be taken.
+    pub const fn is_beyond_message(self) -> bool {
+        !matches!(self, Concern::Message | Concern::Recipient)
+    }
+
     /// The word in data and logs.
     pub const fn as_str(self) -> &'static str {
         match self {

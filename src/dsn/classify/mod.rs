@@ -10,6 +10,7 @@
 
 mod book;
 mod classifier;
+mod firing;
 mod meaning;
 mod rule;
 #[cfg(test)]
@@ -17,5 +18,6 @@ mod tests;
 
 pub use book::{Book, BookError, Receiver};
 pub use classifier::{Classifier, Judgement};
+pub use firing::Firing;
 pub use meaning::{Concern, Meaning, Remedy};
 pub use rule::Rule;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use super::firing::{self, Firing};
 use super::meaning::{Concern, Meaning};
 use crate::mail::{EnhancedStatus, Reply, Stage};
 
@@ -50,6 +51,9 @@ pub(super) struct Written {
     stage: Option<Place>,
     meaning: Meaning,
     scope: Concern,
+    after: Option<u32>,
+    within: Option<String>,
+    pause: Option<String>,
     source: String,
     date: String,
 }
@@ -117,6 +121,8 @@ pub struct Rule {
     pub meaning: Meaning,
     /// Whom that concerns.
     pub concern: Concern,
+    /// When it is acted upon beyond the message at hand.
+    pub firing: Firing,
     /// Where it is known from.
     pub source: Box<str>,
     /// When it was.
@@ -129,7 +135,7 @@ pub struct Rule {
 
 impl Rule {
     /// Makes one that can be asked, its pattern not looked at yet; what is wrong with it otherwise.
-    pub(super) fn of(written: Written) -> Result<Self, String> {
+    pub(super) fn of(written: Written, usual: Firing) -> Result<Self, String> {
         let is_code =
             |code: &String| (1..=3).contains(&code.len()) && code.bytes().all(|digit| digit.is_ascii_digit());
         if let Some(code) = written.codes.iter().find(|code| !is_code(code)) {
@@ -146,6 +152,11 @@ impl Rule {
             id: written.id.into(),
             meaning: written.meaning,
             concern: written.scope,
+            firing: usual.with(&firing::Written {
+                after: written.after,
+                within: written.within,
+                pause: written.pause,
+            })?,
             source: written.source.into(),
             date: written.date.into(),
             codes: written.codes.into_iter().map(Into::into).collect(),

@@ -7,8 +7,9 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 use super::core::{Core, Effect, Event};
 use super::guard::guard;
 use super::messages::{Credits, PathDown, PathIs, PathUp, Reconsider, StopDomain, UrgentCredits, Wake};
-use super::steps::{admit, move_alarm, page, resolve, sweep};
+use super::steps::{admit, move_alarm, page, park, resolve, sweep};
 use crate::clock::Timestamp;
+use crate::egress::{Closed, Closure};
 use crate::mail::{Class, Domain};
 use crate::net::RouteError;
 use crate::outbound::lane::Credit;
@@ -156,6 +157,15 @@ impl DomainActor {
         {
             return self.happen(Event::Stopped(until), context);
         }
+        if matches!(effect, Effect::Admit | Effect::Ask)
+            && let Some(closed) = self.closed()
+        {
+            let event = match closed.closure {
+                Closure::Pause => Event::Paused(closed.until),
+                Closure::Block => Event::Blocked,
+            };
+            return self.happen(event, context);
+        }
         let (deps, domain, me) = (self.deps.clone(), self.domain.clone(), context.address());
         match effect {
             Effect::Resolve => {
@@ -180,10 +190,22 @@ impl DomainActor {
                     Happened(Event::Swept)
                 });
             }
+            Effect::Park => {
+                let Some(route) = self.route.clone() else { return self.happen(Event::PathLost, context) };
+                guard(me, Happened(Event::PageFailed), async move {
+                    Happened(match park(&deps, &domain, &route.receiver).await {
+                        Ok(()) => Event::Parked,
+                        Err(error) => {
+                            tracing::error!(event = "park_failed", domain = %domain, error = %error);
+                            Event::PageFailed
+                        }
+                    })
+                });
+            }
             Effect::MoveAlarm(block) => {
-                let site = self.route.as_ref().map(Route::destination);
+                let route = self.route.clone();
                 guard(me, Happened(Event::AlarmMoved), async move {
-                    if let Err(error) = move_alarm(&deps, &domain, block, site).await {
+                    if let Err(error) = move_alarm(&deps, &domain, block, route.as_ref()).await {
                         // too early an alarm costs one look; none is ever too late
                         tracing::warn!(event = "alarm_not_moved", domain = %domain, error = %error);
                     }
@@ -192,6 +214,12 @@ impl DomainActor {
             }
             Effect::Retire => self.manager.say.do_send(ChildSays::DomainRetired(domain)),
         }
+    }
+
+    /// What keeps mail away from its receiver now.
+    fn closed(&self) -> Option<Closed> {
+        let receiver = &self.route.as_ref()?.receiver;
+        self.deps.standing.closed(self.deps.clock.now(), receiver)
     }
 
     /// Until when an operator's order stops all mail of this domain.
@@ -419,7 +447,13 @@ impl Handler<PathDown> for DomainActor {
     type Result = ();
 
     fn handle(&mut self, down: PathDown, context: &mut Self::Context) {
-        self.happen(Event::PathDown { until: down.until, is_known: down.is_known }, context);
+        let event = match self.closed() {
+            None => Event::PathDown { until: down.until, is_known: down.is_known },
+            // it is the receiver: that is found on the next way to the path
+            Some(_) if self.core.is_asking() => Event::PathLost,
+            Some(_) => Event::Woken(self.deps.clock.now()),
+        };
+        self.happen(event, context);
     }
 }
 

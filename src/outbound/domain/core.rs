@@ -33,6 +33,12 @@ pub(super) enum Event {
     Credited(usize),
     /// The path is down, or it is not known yet whether it is.
     PathDown { until: Timestamp, is_known: bool },
+    /// The receiver keeps mail away until then.
+    Paused(Timestamp),
+    /// It blocks all of it.
+    Blocked,
+    /// What is due has been held for that.
+    Parked,
     /// The path is gone.
     PathLost,
     /// The path is up, and was not known to be.
@@ -81,6 +87,8 @@ pub(super) enum Effect {
     Page { is_new_lap: bool },
     /// Settles what is past its time; everything, where the domain takes no mail.
     Sweep { everything: Option<RouteError> },
+    /// Holds what is due, as the receiver blocks it.
+    Park,
     /// Sets the alarm to the earliest due, or behind what the domain waits for.
     MoveAlarm(Option<Block>),
     /// Asks the manager to be let go.
@@ -99,6 +107,8 @@ pub(super) struct Block {
 pub(super) enum Blocker {
     /// The path, which is down.
     Path,
+    /// The receiver, which wants nothing for a while.
+    Receiver,
     /// The name, which gave no route so often in a row.
     Name { failures: u32 },
     /// Others, who wait for the path's first session.
@@ -117,6 +127,7 @@ enum Doing {
     Asking,
     Paging,
     Sweeping,
+    Parking,
     MovingAlarm,
     Retiring,
 }
@@ -220,8 +231,12 @@ impl Core {
                     Doing::Asking => is_rerouted,
                     _ => false,
                 };
-                let is_of_way =
-                    |block: Block| matches!(block.by, Blocker::Path | Blocker::Name { .. } | Blocker::Crowd);
+                let is_of_way = |block: Block| {
+                    matches!(
+                        block.by,
+                        Blocker::Path | Blocker::Receiver | Blocker::Name { .. } | Blocker::Crowd
+                    )
+                };
                 if is_rerouted && self.block.is_some_and(is_of_way) {
                     self.unblock();
                 }
@@ -230,6 +245,15 @@ impl Core {
                 (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
             }
             Event::PathDown { until, is_known } => self.path_down(until, is_known),
+            Event::Paused(until) => {
+                self.doing = Doing::Nothing;
+                self.block(until, Blocker::Receiver, None);
+            }
+            Event::Blocked => {
+                (self.doing, self.woken) = (Doing::Parking, false);
+                return vec![Effect::Park];
+            }
+            Event::Parked => self.paged(now, true, None),
             Event::Paged { is_end, next_due } => self.paged(now, is_end, next_due),
             Event::Swept => {
                 self.doing = Doing::MovingAlarm;
@@ -268,10 +292,12 @@ impl Core {
             Doing::Asking => "waiting for its path",
             Doing::Paging => "reading what is due",
             Doing::Sweeping => "settling what is past its time",
+            Doing::Parking => "holding what is due",
             Doing::MovingAlarm => "setting its alarm",
         };
         let reason = |by: Blocker| match by {
             Blocker::Path => "the destination is down",
+            Blocker::Receiver => "the receiver wants nothing for a while",
             Blocker::Name { .. } => "the DNS gives no way to it",
             Blocker::Crowd => "it is not known yet whether the destination is up",
             Blocker::Fault => "a fault of our own",
@@ -295,7 +321,8 @@ impl Core {
     }
 
     fn alarm_moved(&mut self) {
-        self.is_silent = self.block.is_some_and(|block| matches!(block.by, Blocker::Path | Blocker::Order));
+        let is_silent = |block: Block| matches!(block.by, Blocker::Path | Blocker::Receiver | Blocker::Order);
+        self.is_silent = self.block.is_some_and(is_silent);
         // on the way out, whether there is mail after all is asked at the end
         if self.doing == Doing::MovingAlarm {
             self.doing = Doing::Nothing;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
+use crate::egress::{Closure, Receiver};
 use crate::mail::{Domain, Verdict};
 use crate::net::{RouteError, Site};
 use crate::outbound::conclude::{circumstances, conclude, hold_damaged, tell_delay, unreached};
@@ -15,7 +16,7 @@ use crate::outbound::rest;
 use crate::outbound::route::Route;
 use crate::outbound::settle::Tried;
 use crate::outbound::sluice::Sluice;
-use crate::outbound::{Deps, doubt};
+use crate::outbound::{Deps, doubt, standing};
 use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
 use crate::transport::{Avoided, Sts};
@@ -119,6 +120,35 @@ pub(super) async fn sweep(
     }
 }
 
+/// Holds what is due, as its receiver blocks all of it: not one of them is tried for that.
+pub(super) async fn park(deps: &Deps, domain: &Domain, receiver: &Receiver) -> Result<(), StoreError> {
+    let reason = standing::reason(receiver);
+    let (mut place, mut parked) = (SweepPlace::new(true), 0);
+    loop {
+        let (of, leases, orders, now) =
+            (domain.clone(), deps.leases.clone(), deps.orders.now(), deps.clock.now());
+        let read = deps.store.read(move |reader| {
+            let all: (usize, &dyn Fn(&Queued) -> bool) = (SWEEP_COPIES, &|_| true);
+            let piece = queue::sweep_piece(reader, &leases, (&of, now, &*orders), &mut place, all)?;
+            Ok((piece, place))
+        });
+        let (piece, gone_on) = read.await?;
+        place = gone_on;
+        let Some(piece) = piece else { break };
+        if piece.leased.is_empty() {
+            continue;
+        }
+        let mut batch = Batch::new();
+        piece.leased.iter().for_each(|leased| queue::hold(&mut batch, &leased.queued, &reason, now));
+        deps.store.commit_with(batch, Haste::Soon).await?;
+        parked += piece.leased.len();
+    }
+    if parked > 0 {
+        tracing::info!(event = "parked", domain = %domain, reason, messages = parked);
+    }
+    Ok(())
+}
+
 /// Why nothing could be sent. What its hosts said or lacked last is the better part of that: a policy that they do not
 /// keep is another matter than a line that is down.
 fn no_way(error: Option<&RouteError>, last: Option<&Remark>) -> Verdict {
@@ -171,7 +201,7 @@ pub(super) async fn move_alarm(
     deps: &Deps,
     domain: &Domain,
     block: Option<Block>,
-    site: Option<Destination>,
+    route: Option<&Route>,
 ) -> Result<(), StoreError> {
     let (of, orders, now) = (domain.clone(), deps.orders.now(), deps.clock.now());
     let stopping = orders.stopping(domain, now).cloned();
@@ -194,7 +224,10 @@ pub(super) async fn move_alarm(
             name.shut(&mut batch, &Rest { until, since: deps.clock.now(), failures });
             Some(name.curfew(until))
         }
-        Some(Block { until, by: Blocker::Path }) => site.map(|site| site.curfew(until)),
+        Some(Block { until, by: Blocker::Path }) => route.map(|route| route.destination().curfew(until)),
+        Some(Block { until, by: Blocker::Receiver }) => {
+            route.map(|route| standing::destination(&route.receiver, Closure::Pause).curfew(until))
+        }
         // it ends when the order is lifted, also where that is at a time that was named
         Some(Block { by: Blocker::Order, .. }) => {
             stopping.map(|order| order.destination().curfew(Timestamp::MAX))

@@ -14,7 +14,7 @@ use crate::outbound::look::{LookAtPath, PathLook};
 use crate::outbound::manager::{ChildSays, Tick};
 use crate::outbound::rest;
 use crate::outbound::route::Route;
-use crate::outbound::session::{self, Parting};
+use crate::outbound::session::{self, News, Parting};
 use crate::outbound::{Deps, Settings};
 
 /// Copies that one path may hold in memory.
@@ -64,6 +64,8 @@ pub(in crate::outbound) struct Path {
     is_released: bool,
     /// The window that it has added to the gauge.
     gauged: usize,
+    /// Until when the receiver was known to keep us away when that was looked at last.
+    shut_until: Option<Timestamp>,
 }
 
 impl Path {
@@ -90,6 +92,7 @@ impl Path {
                 is_released: false,
                 settings,
                 gauged: 0,
+                shut_until: None,
                 deps,
             }
         })
@@ -97,13 +100,24 @@ impl Path {
 
     fn happen(&mut self, event: Event, context: &mut Context<Self>) {
         self.deps.faults.reach("path", &event);
-        self.lane.arm_refill();
-        let lane = self.lane_state();
-        let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
-        for effect in effects {
-            self.perform(effect, context);
+        // first: nothing is begun that would end at once
+        let shut = self.heed_standing();
+        for event in shut.into_iter().chain([event]) {
+            self.lane.arm_refill();
+            let lane = self.lane_state();
+            let effects = self.core.handle(self.deps.clock.now(), lane, event, fastrand::u64(..));
+            for effect in effects {
+                self.perform(effect, context);
+            }
         }
         self.gauge(self.core.window());
+    }
+
+    /// Whether the receiver keeps us away by now, or does not any more.
+    fn heed_standing(&mut self) -> Option<Event> {
+        let until = self.deps.standing.closed(self.deps.clock.now(), &self.route.receiver);
+        let until = until.map(|closed| closed.until);
+        (std::mem::replace(&mut self.shut_until, until) != until).then_some(Event::Shut(until))
     }
 
     fn lane_state(&self) -> LaneState {
@@ -179,12 +193,17 @@ impl Path {
         let (deps, route, lane) = (self.deps.clone(), self.route.clone(), self.lane.clone());
         let path = context.address();
         tokio::spawn(async move {
-            let opened = {
+            let tell = {
                 let path = path.clone();
-                move || path.do_send(Happened(Event::Opened))
+                move |news| {
+                    path.do_send(Happened(match news {
+                        News::Opened => Event::Opened,
+                        News::Throttled => Event::Throttled,
+                    }));
+                }
             };
             // in a task of its own: should it panic, the path still hears of its end
-            let session = tokio::spawn(session::run(deps, route, lane, opened));
+            let session = tokio::spawn(session::run(deps, route, lane, tell));
             path.do_send(Happened(Event::Ended(session.await.unwrap_or(Parting::Peaceful))));
         });
     }

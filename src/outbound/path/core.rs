@@ -49,8 +49,12 @@ pub(super) enum Event {
     Changed,
     /// Other limits hold.
     Limited(Limits),
+    /// The receiver keeps us away until then; or does not any more.
+    Shut(Option<Timestamp>),
     /// A session is up.
     Opened,
+    /// A message was refused for coming too fast.
+    Throttled,
     /// A session has ended.
     Ended(Parting),
     /// Time passes; others may wait for room.
@@ -125,6 +129,8 @@ pub(super) struct Core {
     dialling_since: Option<Timestamp>,
     /// Until when nothing is tried.
     down_until: Option<Timestamp>,
+    /// Until when the receiver keeps us away.
+    shut_until: Option<Timestamp>,
     /// Since when it rests, and when operators last ordered it to be tried.
     down_since: Option<Timestamp>,
     urged: Option<Timestamp>,
@@ -150,6 +156,7 @@ impl Core {
             up: 0,
             dialling_since: None,
             down_until: None,
+            shut_until: None,
             down_since: None,
             urged: None,
             failures: 0,
@@ -168,7 +175,7 @@ impl Core {
         match event {
             Event::Asked(domain) => {
                 self.last_active = now;
-                match self.down_until {
+                match self.rests_until() {
                     Some(until) => effects.push(Effect::Down(domain, until)),
                     None => self.waiting.push_back(domain),
                 }
@@ -186,6 +193,12 @@ impl Core {
                 self.window.limit(limits.connections_max);
                 self.rate.limit(limits.rate_max);
             }
+            Event::Shut(until) => {
+                self.shut_until = until;
+                if let Some(until) = until {
+                    self.turn_away(until, &mut effects);
+                }
+            }
             Event::Opened => {
                 self.up += 1;
                 self.window.opened();
@@ -200,6 +213,7 @@ impl Core {
                     effects.push(Effect::CallBack(std::mem::take(&mut self.sent_away)));
                 }
             }
+            Event::Throttled => self.rate.refused(now, lane.fetched),
             Event::Ended(parting) => self.ended(now, lane, parting, dice, &mut effects),
             Event::Tick { crowded } => self.tick(now, lane, crowded, &mut effects),
         }
@@ -239,12 +253,17 @@ impl Core {
 
     /// How many connections there may be; none while it is down.
     pub(super) fn window(&self) -> usize {
-        if self.down_until.is_some() { 0 } else { self.window.size() }
+        if self.rests_until().is_some() { 0 } else { self.window.size() }
+    }
+
+    /// Until when nothing goes, for whichever reason.
+    fn rests_until(&self) -> Option<Timestamp> {
+        self.down_until.max(self.shut_until)
     }
 
     /// Whether a session is up.
     pub(super) fn is_up(&self) -> bool {
-        self.up > 0 && self.down_until.is_none()
+        self.up > 0 && self.rests_until().is_none()
     }
 
     fn recalled(&mut self, now: Timestamp, rest: Option<Rest>, effects: &mut Vec<Effect>) {
@@ -287,6 +306,11 @@ impl Core {
         let until = now.after(self.retry.rest(self.failures, dice));
         (self.down_until, self.down_since) = (Some(until), Some(now));
         effects.push(Effect::NoteDown(Rest { until, since: now, failures: self.failures }));
+        self.turn_away(until, effects);
+    }
+
+    /// Nothing goes before `until`: what is in hand goes back, and all hear of it.
+    fn turn_away(&mut self, until: Timestamp, effects: &mut Vec<Effect>) {
         effects.push(Effect::ClearLane);
         self.fed.extend(self.waiting.drain(..));
         self.fed.append(&mut self.sent_away);
@@ -307,6 +331,9 @@ impl Core {
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
         }
+        if self.shut_until.is_some_and(|until| now >= until) {
+            self.shut_until = None;
+        }
         self.window.tick(now);
         let is_wanted = lane.pacing > 0 || (lane.ready > 0 && !lane.slot_in.is_zero());
         self.rate.tick(now, lane.fetched, is_wanted);
@@ -319,7 +346,7 @@ impl Core {
         if self.dialling_since.is_some_and(is_silent) {
             self.send_away(now.after(COME_AGAIN), lane, effects);
         }
-        let patience = match self.down_until {
+        let patience = match self.rests_until() {
             // a fact that needs no actor
             Some(_) => Duration::ZERO,
             None if crowded => RETIRE_CROWDED,
@@ -353,7 +380,7 @@ impl Core {
 
     /// Gives credits in turn, and opens connections for what waits.
     fn serve(&mut self, now: Timestamp, lane: LaneState, ticked: bool, effects: &mut Vec<Effect>) {
-        if self.down_until.is_some() {
+        if self.rests_until().is_some() {
             // a page that was under way when the path went down
             if lane.ready > 0 {
                 effects.push(Effect::ClearLane);

@@ -1,6 +1,7 @@
 //! What a world is given: its domains and hosts, and how the relay in it is set up.
 
 use super::*;
+use crate::dsn::{Book, Classifier};
 
 /// Domains, and the hosts that take their mail.
 pub(super) fn zones() -> Vec<(&'static str, Vec<(u16, usize)>)> {
@@ -31,6 +32,7 @@ pub(super) fn settings(size: Size) -> Settings {
         hostname: domain("relay.example"),
         port: 25,
         allow_loopback: false,
+        block_probe: REST_MAX,
         retry: RetrySchedule::new(seconds(&[10, 30, 60])).expect("has waits").with_rest_max(REST_MAX),
         expire_after: size.expiry,
         delay_notice_after: Some(ledger::NOTICE),
@@ -48,8 +50,23 @@ pub(super) fn settings(size: Size) -> Settings {
         idle_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(10),
         messages_per_connection_max: 20,
-        classifier: crate::dsn::Classifier::default(),
+        classifier: classifier(),
     }
+}
+
+/// Two hosts belong to a receiver whose rules are known; the others say the same and are judged by rules for all.
+fn classifier() -> Classifier {
+    let rule = |of: &str, text: &str, meaning: &str| {
+        format!(
+            "[[{of}rule]]\nid = \"{of}{text}\"\ntext = '{text}'\nmeaning = \"{meaning}\"\nscope = \"source\"\n\
+             pause = \"20s\"\nsource = \"here\"\ndate = \"now\"\n"
+        )
+    };
+    let of = |of: &str| [rule(of, "S3150", "block"), rule(of, "S775", "reputation")].concat();
+    let known = "[[provider]]\nname = \"known\"\ntitle = \"\"\nmx = [\"mx1.example\", \"mx2.example\"]\n\
+                 source = \"here\"\ndate = \"now\"\n";
+    let text = [known, &of("provider."), &of("")].concat();
+    Classifier::new(Book::parse(&text).expect("reads"))
 }
 
 /// Some hosts are under one hand, and one domain has a limit of its own.
@@ -57,8 +74,8 @@ pub(super) fn caps() -> Caps {
     let patterns = |texts: &[&str]| -> Vec<DomainPattern> {
         texts.iter().map(|text| DomainPattern::parse(text).expect("a pattern")).collect()
     };
-    let shared = Cap { connections_max: Some(1), per_second: Some(5.0) };
-    let own = Cap { connections_max: Some(1), per_second: Some(0.5) };
+    let shared = Cap { connections_max: Some(1), per_second: Some(5.0), messages_per_connection: None };
+    let own = Cap { connections_max: Some(1), per_second: Some(0.5), messages_per_connection: None };
     Caps {
         providers: vec![("shared".into(), patterns(&["mx1.example", "mx2.example"]), shared)],
         domains: vec![(patterns(&["b.example"]), own)],

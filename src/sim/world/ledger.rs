@@ -237,6 +237,7 @@ impl Ledger {
     pub(super) fn settled(&mut self, outcome: &Outcome) {
         let (Outcome::Delivered { id, recipient }
         | Outcome::Deferred { id, recipient }
+        | Outcome::Held { id, recipient }
         | Outcome::Bounced { id, recipient }) = outcome;
         let letter = self.copies.get(id).and_then(|number| self.letters.get_mut(number));
         // a report, or a letter whose sender was never answered
@@ -256,7 +257,7 @@ impl Ledger {
                     self.violate(format!("{recipient} was given up without a verdict"));
                 }
             }
-            Outcome::Deferred { .. } => self.deferred += 1,
+            Outcome::Deferred { .. } | Outcome::Held { .. } => self.deferred += 1,
         }
     }
 

@@ -54,7 +54,7 @@ fn domains_on_one_mx_set_share_one_window_and_its_connections() {
 /// Ten thousand tenants with mail hosts of their own, under a provider's limit of 40 messages a second.
 fn send_to_tenants(connections_max: Option<usize>) -> (usize, usize) {
     let mut world = world_of(|number| vec![(10, 1000 + number)]);
-    let cap = Cap { connections_max, per_second: Some(40.0) };
+    let cap = Cap { connections_max, per_second: Some(40.0), messages_per_connection: None };
     let below = vec![DomainPattern::parse("*.example").expect("a pattern")];
     world.settings.caps.providers = vec![("tenants".into(), below, cap)];
     let (peak, taken, took) = send_to_all(world);

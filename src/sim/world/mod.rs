@@ -5,6 +5,7 @@
 //! scripted mail hosts, a DNS and a disk that fail by the same seed; the process crashes, actors panic.
 //! After every step a ledger kept at both ends says whether all that must hold does hold.
 
+mod blocks;
 mod census;
 mod given;
 mod ledger;
@@ -44,7 +45,7 @@ use crate::mail::{
 };
 use crate::outbound::{
     self, AlarmInbox, Cap, Caps, Defect, Deps, Doubt, Faults, Hosts, Meters, Outbound, Places, Pulse, Recent,
-    RetrySchedule, Routes, Settings, Sluices, TlsOrders,
+    RetrySchedule, Routes, Settings, Sluices, Standing, TlsOrders,
 };
 use crate::queue::{self, Kind, Leases, Order, OrderSet, Orders, Target};
 use crate::smtp::{Limits, ServerSettings, StartTls};
@@ -229,7 +230,10 @@ impl World {
                     self.heal(&life);
                 }
                 // a full disk may have refused it
-                (true, false) if looks.is_multiple_of(20) => self.lift_orders(&life),
+                (true, false) if looks.is_multiple_of(20) => {
+                    self.lift_orders(&life);
+                    self.release_blocked(&life);
+                }
                 (true, false) => {}
                 _ => self.stir(&life),
             }
@@ -321,6 +325,7 @@ impl World {
             doubt: Doubt::default(),
             breaker: Mutex::default(),
             orders: Orders::new(OrderSet::read(store.reader()).map_err(or_power_cut).ok()?),
+            standing: Standing::recalled(store.reader()).map_err(or_power_cut).ok()?,
             recent: Recent::default(),
             signers: Signers::default().into(),
             listening: Vec::new(),
@@ -421,6 +426,8 @@ impl World {
             sends_away: if rng.u8(..5) == 0 { 300 } else { 0 },
             breaks: if rng.u8(..3) == 0 { rarely } else { 0 },
             puts_off: if rng.u8(..3) == 0 { 500 } else { 0 },
+            blocks: if rng.u8(..5) == 0 { 300 } else { 0 },
+            pauses: if rng.u8(..5) == 0 { 300 } else { 0 },
             defers: if rng.u8(..4) == 0 { 300 } else { 0 },
             forgets_reply: if rng.u8(..4) == 0 { 200 } else { 0 },
             connections_max: rng.usize(1..6),
@@ -433,6 +440,9 @@ impl World {
         life.names.set_mood(&domain(name), moods[self.rng.usize(..moods.len())]);
         if self.rng.u8(..4) == 0 {
             self.operate(life);
+        }
+        if self.rng.u8(..8) == 0 {
+            self.release_blocked(life);
         }
         if self.reloads {
             self.reload(life);
@@ -458,6 +468,14 @@ impl World {
         (0..DEAD_HOST).for_each(|host| life.network.set_temper(host, Temper::GOOD));
         life.names.heal();
         self.lift_orders(life);
+        self.release_blocked(life);
+    }
+
+    /// An operator has what receivers blocked tried again.
+    fn release_blocked(&self, life: &Life) {
+        let deps = life.deps.clone();
+        // where the disk does not let them now, they come again
+        tokio::spawn(async move { drop(blocks::release(&deps).await) });
     }
 
     fn lift_orders(&self, life: &Life) {
@@ -477,7 +495,7 @@ impl World {
     }
 
     fn compare(&self, life: &Life) {
-        let Ok(queued) = queue::browse(life.store.reader(), None, usize::MAX) else { return };
+        let Ok(queued) = census::all(life.store.reader()) else { return };
         let told: Vec<_> = queued
             .iter()
             .map(|queued| {

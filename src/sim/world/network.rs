@@ -40,6 +40,10 @@ pub(super) struct Temper {
     pub(super) breaks: u32,
     /// 451 to RCPT.
     pub(super) puts_off: u32,
+    /// 550 to RCPT, as all mail of this source is blocked.
+    pub(super) blocks: u32,
+    /// 451 to RCPT, as nothing more is wanted of this source for a while.
+    pub(super) pauses: u32,
     /// 451 to the content.
     pub(super) defers: u32,
     /// Content is taken, and the reply is never sent.
@@ -58,6 +62,8 @@ impl Temper {
         sends_away: 0,
         breaks: 0,
         puts_off: 0,
+        blocks: 0,
+        pauses: 0,
         defers: 0,
         forgets_reply: 0,
         connections_max: 100,
@@ -249,6 +255,16 @@ impl Network {
         if let (Some(number), false) = (guest.from, guest.was_tried) {
             guest.was_tried = true;
             self.ledger().tried(number, Some(to.domain().as_str()));
+        }
+        if self.happens(temper.blocks) {
+            return Some(Reply::new(
+                550,
+                EnhancedStatus::new(5, 7, 1),
+                "part of your network is blocked (S3150)",
+            ));
+        }
+        if self.happens(temper.pauses) {
+            return Some(Reply::new(451, EnhancedStatus::new(4, 7, 650), "too many complaints (S775)"));
         }
         if to.local().starts_with("gone") {
             return Some(Reply::new(550, EnhancedStatus::new(5, 1, 1), "no such user here"));

@@ -39,6 +39,11 @@ fn a_bounce_without_a_verdict_would_be_noticed() {
 }
 
 #[test]
+fn a_message_bounced_for_a_block_of_its_source_would_be_noticed() {
+    check_noticed(Wrong::Relay(Defect::BouncesOnBlock), &["without a verdict", "given up early"]);
+}
+
+#[test]
 fn smuggled_lines_would_be_noticed() {
     check_noticed(Wrong::Relay(Defect::LeavesDots), &["letter"]);
 }
