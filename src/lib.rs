@@ -60,9 +60,11 @@
 //!
 //! What a reply means is data ([`dsn`]): rules of receivers, then rules for all, then its digits. A message settles by
 //! what was said of it: a verdict on it or its recipient ends it, what is about where it came from does not. The same
-//! judgement goes to three places: a path told that mail comes too fast slows down; a receiver that is fed up is *paused*
-//! for a time, with all its sites; one that *blocks* us has its mail held (`block:NAME`), tried or not, until an operator
-//! releases it, and new mail shows after a while whether that is over ([`egress`]).
+//! judgement goes to three places: where mail comes too fast the path slows down, or the provider with all its sites; a
+//! receiver that is fed up is *paused* for a time; one that *blocks* us has its mail held (`block:NAME`), tried or not,
+//! until an operator releases it, and new mail shows after a while whether that is over ([`egress`]). A receiver is a
+//! provider whose hosts are in one hand, or else a site; a host speaks for its own alone, as anybody may name a
+//! provider's hosts beside theirs.
 //!
 //! # What must always hold
 //!

@@ -345,6 +345,8 @@ impl Ground {
         let may_use = move |ip| of_policies.now().allow_loopback || is_outside(ip);
         let web = Https::new(self.resolver.clone(), dial.clone(), https.clone(), may_use);
         let fetcher = HttpsFetcher::new(web.clone());
+        let sluices = Sluices::new(&config.outbound.caps);
+        sluices.recall(self.store.reader(), self.clock.now())?;
         let deps = Deps {
             transport: Transport::new(Arc::new(fetcher), now, Some(&config.data_dir.join("mta-sts"))),
             orders: Orders::new(OrderSet::read(self.store.reader())?),
@@ -359,7 +361,7 @@ impl Ground {
             dial,
             outcomes,
             places: Places::new(&config.outbound),
-            sluices: Sluices::new(&config.outbound.caps),
+            sluices,
             hosts: Hosts::default(),
             doubt: Doubt::default(),
             breaker: Mutex::default(),

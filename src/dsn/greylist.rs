@@ -22,16 +22,36 @@ pub fn greylisted_for(reply: &Reply, usual: Duration) -> Option<Duration> {
         .then(|| named_time(&text).map_or(usual, |named| named.clamp(SHORTEST, LONGEST)))
 }
 
-/// The time that a passing refusal names, as far as it is believed.
+/// The time after which a passing refusal wants to be asked again, as far as it is believed: `in 5 minutes`, `after 300
+/// seconds`, `wait 1 hour`.
 pub fn named_wait(reply: &Reply) -> Option<Duration> {
-    let is_passing = reply.severity() == Severity::Transient;
-    let named = is_passing.then(|| named_time(&reply.text.to_ascii_lowercase())).flatten();
-    named.map(|named| named.clamp(SHORTEST, LONGEST))
+    if reply.severity() != Severity::Transient {
+        return None;
+    }
+    let text = reply.text.to_ascii_lowercase();
+    let words = words(&text);
+    let seconds = words.windows(3).find_map(|three| {
+        let [before, number, unit] = three else { return None };
+        let is_wait = matches!(*before, "in" | "after" | "for" | "wait" | "least" | "another" | "about");
+        let number = number.parse::<u64>().ok().filter(|_| is_wait)?;
+        let unit = match *unit {
+            "s" | "sec" | "secs" | "second" | "seconds" => 1,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3600,
+            _ => return None,
+        };
+        number.checked_mul(unit)
+    })?;
+    Some(Duration::from_secs(seconds).clamp(SHORTEST, LONGEST))
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split(|c: char| c.is_whitespace() || "(),.;".contains(c)).filter(|word| !word.is_empty()).collect()
 }
 
 /// `in 300 seconds`, `in 5 minutes`, `in 00:05:00`.
 fn named_time(text: &str) -> Option<Duration> {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || "(),.;".contains(c)).collect();
+    let words = words(text);
     let unit = |word: &str| match word {
         _ if word.starts_with("sec") => Some(1),
         _ if word.starts_with("min") => Some(60),
@@ -56,6 +76,24 @@ fn clock_time(word: &str) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::mail::EnhancedStatus;
+
+    #[test]
+    fn a_time_to_wait_is_read_from_the_reply() {
+        for (code, text, want) in [
+            (451, "too many messages, try again in 10 minutes", Some(600)),
+            (421, "please retry after 300 seconds.", Some(300)),
+            (450, "wait at least 2 hours", Some(3600)),
+            (451, "wait 1s", None),
+            (451, "100 messages per 1 hour are the limit", None),
+            (451, "see RFC 5321 section 4.2", None),
+            (451, "at Fri Nov 27 18:49:33 2026", None),
+            (451, "4.7.1 security", None),
+            (550, "try again in 10 minutes", None),
+        ] {
+            let reply = Reply::new(code, EnhancedStatus::new((code / 100) as u8, 7, 1), text);
+            assert_eq!(named_wait(&reply), want.map(Duration::from_secs), "{text}");
+        }
+    }
 
     #[test]
     fn greylisting_and_its_time_are_read_from_the_reply() {

@@ -13,25 +13,30 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::mail::MessageId;
 
 /// A first pause, where neither a rule nor the reply names one.
-const PAUSE: Duration = Duration::from_secs(900);
+pub const PAUSE: Duration = Duration::from_secs(900);
 /// However often in a row, no pause is longer, unless a rule says so.
 const PAUSE_MAX: Duration = Duration::from_secs(4 * 3600);
 /// Pauses that follow each other within this time are in a row.
 const IN_A_ROW: Duration = Duration::from_secs(3600);
-/// Receivers of which something is known at once; of more, the message at hand is all that a refusal concerns.
-const RECEIVERS_MAX: usize = 4096;
+/// Receivers of which something is known at once, beside providers; of more, the message at hand is all that a refusal
+/// concerns.
+const SITES_MAX: usize = 4096;
+/// Refusals of one receiver that are remembered, and for how long.
+const STRIKES_MAX: usize = 64;
+const STRIKES_LAST: Duration = Duration::from_secs(3600);
 /// What a receiver that is no known provider is called where names must be few.
-pub const UNKNOWN: &str = "other";
+const UNKNOWN: &str = "other";
 
 /// Whom mail is sent to, as far as keeping away goes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Receiver {
     /// A provider that is known by this name.
     Provider(Box<str>),
-    /// Mail hosts of somebody else, by the name of the first of them.
-    Host(Box<str>),
+    /// A set of mail hosts of somebody else.
+    Site(Box<str>),
 }
 
 impl Receiver {
@@ -39,13 +44,13 @@ impl Receiver {
     pub fn provider(&self) -> &str {
         match self {
             Receiver::Provider(name) => name,
-            Receiver::Host(_) => UNKNOWN,
+            Receiver::Site(_) => UNKNOWN,
         }
     }
 
     /// Its own name.
     pub fn name(&self) -> &str {
-        let (Receiver::Provider(name) | Receiver::Host(name)) = self;
+        let (Receiver::Provider(name) | Receiver::Site(name)) = self;
         name
     }
 }
@@ -80,6 +85,8 @@ impl Closure {
 pub struct Heard {
     /// What it asks for.
     pub closure: Closure,
+    /// The message that was refused, which counts once however often it is tried; none before any was told of.
+    pub id: Option<MessageId>,
     /// So many of them count, within so long, none being taken in between.
     pub count: u32,
     /// See above.
@@ -107,9 +114,16 @@ pub struct Closed {
 
 #[derive(Clone, Debug, Default)]
 struct Standing {
-    /// Refusals that count: when, by closure.
-    strikes: VecDeque<(Timestamp, Closure)>,
+    /// Refusals that count.
+    strikes: VecDeque<Strike>,
     closed: Option<Closed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Strike {
+    at: Timestamp,
+    closure: Closure,
+    id: Option<MessageId>,
 }
 
 /// How we stand with everybody.
@@ -127,37 +141,43 @@ impl Standings {
         heard: &Heard,
         probe: Duration,
     ) -> Option<Closed> {
-        if self.receivers.len() >= RECEIVERS_MAX && !self.receivers.contains_key(receiver) {
-            self.forget(now);
-            if self.receivers.len() >= RECEIVERS_MAX {
-                return None;
-            }
+        if !self.has_room(now, receiver) {
+            return None;
         }
         let standing = self.receivers.entry(receiver.clone()).or_default();
-        if !standing.counts(now, heard) {
+        let before = standing.closed.take();
+        // until a message is taken a block is not over: any refusal renews it
+        let is_probed = before.as_ref().is_some_and(|it| it.closure == Closure::Block && now >= it.until);
+        let counts = standing.counts(now, heard) || is_probed;
+        // what was under way when the way was closed says nothing new; that a pause becomes a block does
+        let is_news = before.as_ref().is_none_or(|it| now >= it.until || it.closure < heard.closure);
+        if !counts || !is_news {
+            standing.closed = before;
             return None;
         }
         standing.strikes.clear();
-        let before = standing.closed.as_ref();
-        // what was under way when the way was closed says nothing new; that a pause becomes a block does
-        if before.is_some_and(|closed| now < closed.until && closed.closure >= heard.closure) {
-            return None;
-        }
-        let times =
-            1 + before.filter(|closed| closed.is_followed(now, heard.closure)).map_or(0, |it| it.times);
-        let time = match heard.closure {
+        let closure = if is_probed { Closure::Block } else { heard.closure };
+        let in_a_row = before.filter(|it| it.is_followed(now, closure));
+        let times = 1 + in_a_row.as_ref().map_or(0, |it| it.times);
+        let time = match closure {
             Closure::Block => heard.time.unwrap_or_default().max(probe),
             Closure::Pause => pause(heard.time, times),
         };
-        let closed = Closed {
-            closure: heard.closure,
-            since: now,
-            until: now.after(time),
-            times,
-            why: heard.why.clone(),
-        };
+        // a block lasts for as long as it was not shown to be over
+        let since = in_a_row.filter(|_| closure == Closure::Block).map_or(now, |it| it.since);
+        let closed = Closed { closure, since, until: now.after(time), times, why: heard.why.clone() };
         standing.closed = Some(closed.clone());
         Some(closed)
+    }
+
+    /// Providers are few; of others there may be any number.
+    fn has_room(&mut self, now: Timestamp, receiver: &Receiver) -> bool {
+        let is_full = |all: &Self| all.receivers.len() >= SITES_MAX;
+        let is_known = matches!(receiver, Receiver::Provider(_)) || self.receivers.contains_key(receiver);
+        if !is_known && is_full(self) {
+            self.forget(now);
+        }
+        is_known || !is_full(self)
     }
 
     /// A message was taken: what is over by that.
@@ -200,6 +220,11 @@ impl Standings {
         self.receivers.is_empty()
     }
 
+    /// How many keep us away now in this way, or may do so.
+    pub fn count(&self, now: Timestamp, closure: Closure) -> usize {
+        self.all_closed(now).filter(|(_, closed)| closed.closure == closure).count()
+    }
+
     /// All that are closed now, and blocks that are to be tried again.
     pub fn all_closed(&self, now: Timestamp) -> impl Iterator<Item = (&Receiver, &Closed)> {
         let is_told = move |closed: &&Closed| closed.closure == Closure::Block || now < closed.until;
@@ -213,7 +238,7 @@ impl Standings {
         self.receivers.retain(|_, standing| {
             let is_kept =
                 |closed: &Closed| closed.closure == Closure::Block || now < closed.until.after(IN_A_ROW);
-            let is_fresh = standing.strikes.back().is_some_and(|(at, _)| now.since(*at) < IN_A_ROW);
+            let is_fresh = standing.strikes.back().is_some_and(|strike| now.since(strike.at) < STRIKES_LAST);
             standing.closed.as_ref().is_some_and(is_kept) || is_fresh
         });
     }
@@ -222,15 +247,18 @@ impl Standings {
 impl Standing {
     /// Whether there have been enough.
     fn counts(&mut self, now: Timestamp, heard: &Heard) -> bool {
-        self.strikes.push_back((now, heard.closure));
-        let count = heard.count as usize;
-        while self.strikes.len() > count.max(1)
-            || self.strikes.front().is_some_and(|(at, _)| now.since(*at) > heard.within)
-        {
+        self.strikes.retain(|strike| {
+            let is_old = now.since(strike.at) > STRIKES_LAST;
+            !is_old && (heard.id.is_none() || strike.id != heard.id)
+        });
+        if self.strikes.len() >= STRIKES_MAX {
             self.strikes.pop_front();
         }
+        self.strikes.push_back(Strike { at: now, closure: heard.closure, id: heard.id });
         // one that asks for more counts for less, too
-        self.strikes.iter().filter(|(_, closure)| *closure >= heard.closure).count() >= count
+        let counts =
+            |strike: &&Strike| strike.closure >= heard.closure && now.since(strike.at) <= heard.within;
+        self.strikes.iter().filter(counts).count() >= heard.count as usize
     }
 }
 
@@ -264,7 +292,7 @@ mod tests {
 
     fn heard(closure: Closure, count: u32, time: Option<u64>) -> Heard {
         let time = time.map(Duration::from_secs);
-        Heard { closure, count, within: Duration::from_secs(600), time, why: "said".into() }
+        Heard { closure, id: None, count, within: Duration::from_secs(600), time, why: "said".into() }
     }
 
     fn until(closed: Option<Closed>) -> Option<u64> {
@@ -278,11 +306,16 @@ mod tests {
         assert_eq!(all.heard(at(11), &of, &block, PROBE), None, "that was under way");
         assert_eq!(all.welcomed(at(12), &of), None, "so was that");
         assert!(all.closed(at(14_409), &of).is_some() && all.closed(at(14_410), &of).is_none());
-        assert!(all.closed(at(20), &Receiver::Host("p".into())).is_none(), "nobody else's");
+        assert!(all.closed(at(20), &Receiver::Site("p".into())).is_none(), "nobody else's");
         assert_eq!(all.all_closed(at(20_000)).count(), 1, "nobody has shown that it is over");
-        let again = all.heard(at(15_000), &of, &block, PROBE);
-        assert_eq!(again.map(|closed| closed.times), Some(2));
-        let over = all.welcomed(at(40_000), &of);
+        // whatever the probe meets, and though a rule asks for more: nobody has shown that it is over
+        for (now, again) in
+            [(15_000, heard(Closure::Block, 3, None)), (30_000, heard(Closure::Pause, 3, None))]
+        {
+            let closed = all.heard(at(now), &of, &again, PROBE).expect("closed");
+            assert_eq!((closed.closure, closed.since), (Closure::Block, at(10)));
+        }
+        let over = all.welcomed(at(50_000), &of);
         assert!(over.is_some_and(|closed| closed.closure == Closure::Block) && all.is_empty());
     }
 
@@ -320,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_counts_once_however_often_it_is_tried() {
+        let (mut all, of) = (Standings::default(), provider());
+        let mut of_message = |now, id| {
+            let block = Heard { id: Some(MessageId::from_u64(id)), ..heard(Closure::Block, 3, None) };
+            all.heard(at(now), &of, &block, PROBE).is_some()
+        };
+        assert!(
+            ![(1, 1), (2, 1), (3, 2), (4, 1), (5, 2)].map(|(now, id)| of_message(now, id)).contains(&true)
+        );
+        assert!(of_message(6, 3));
+    }
+
+    #[test]
     fn a_pause_may_become_a_block_and_no_block_a_pause() {
         let (mut all, of) = (Standings::default(), provider());
         let (pause, block) = (heard(Closure::Pause, 1, None), heard(Closure::Block, 1, None));
@@ -333,13 +379,17 @@ mod tests {
     #[test]
     fn what_is_known_is_bounded() {
         let (mut all, block) = (Standings::default(), heard(Closure::Block, 2, None));
-        let host = |number: usize| Receiver::Host(format!("mx{number}.example").into());
-        for number in 0..2 * RECEIVERS_MAX {
+        let host = |number: usize| Receiver::Site(format!("mx{number}.example").into());
+        for number in 0..2 * SITES_MAX {
             all.heard(at(1), &host(number), &block, PROBE);
         }
-        assert_eq!(all.receivers.len(), RECEIVERS_MAX);
+        assert_eq!(all.receivers.len(), SITES_MAX);
         all.heard(at(10_000), &host(9), &block, PROBE);
-        all.heard(at(10_000), &host(3 * RECEIVERS_MAX), &block, PROBE);
+        all.heard(at(10_000), &host(3 * SITES_MAX), &block, PROBE);
         assert!(all.receivers.len() <= 2, "what counts no more makes room");
+        for number in 0..2 * SITES_MAX {
+            all.heard(at(10_001), &host(number), &heard(Closure::Block, 1, None), PROBE);
+        }
+        assert!(all.heard(at(10_001), &provider(), &heard(Closure::Block, 1, None), PROBE).is_some());
     }
 }

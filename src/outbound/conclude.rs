@@ -8,7 +8,7 @@ use super::faults;
 use super::meters;
 use super::recent::Remark;
 use super::settle::{self, Attempt, Circumstances, Remote, ReportIds, Tried, settle};
-use super::standing;
+use super::standing::{self, Heeded};
 use super::{Deps, Settings};
 use crate::dsn::{Classifier, Judgement};
 use crate::mail::{Class, EnhancedStatus, Outcome, Reply, Severity, Stage, Verdict};
@@ -38,18 +38,28 @@ pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) -> A
     let circumstances = circumstances(deps, &settings);
     let withheld = heed_breaker(deps, &leased.queued, tried.verdicts);
     let judged = judge(&settings.classifier, tried);
-    let attempt = Attempt { queued: &leased.queued, tried, judged: &judged, withheld: &withheld };
+    let heeded = tried.remote.map_or(Heeded::NOTHING, |remote| {
+        standing::heed(
+            deps,
+            (remote.receiver, remote.host),
+            (Some(leased.queued.envelope.id), tried.verdicts, &judged),
+        )
+    });
+    let attempt = Attempt {
+        queued: &leased.queued,
+        tried,
+        judged: &judged,
+        is_blocked: heeded.is_blocked,
+        withheld: &withheld,
+    };
     let mut settlement = settle(&attempt, &circumstances);
     #[cfg(test)]
     if faults::has(faults::Defect::ForgetsResults) && fastrand::u8(..8) == 0 {
         return Advice::Onwards;
     }
-    let advice = match tried.remote {
-        Some(remote) => {
-            standing::heed(deps, remote.receiver, (tried.verdicts, &judged), &mut settlement.batch)
-        }
-        None => Advice::Onwards,
-    };
+    if let Some(remote) = tried.remote {
+        heeded.write(remote.receiver, &mut settlement.batch);
+    }
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));
     for ((outcome, reply), judged) in settlement.outcomes.iter().zip(&judged) {
@@ -58,7 +68,7 @@ pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) -> A
     note(deps, &leased.queued, tried);
     let outcomes = settlement.outcomes.into_iter().map(|(outcome, _)| outcome).collect();
     submit(deps, settlement.batch, leased, outcomes).await;
-    advice
+    heeded.advice
 }
 
 /// What the verdicts mean that a server gave.
@@ -70,7 +80,7 @@ fn judge(classifier: &Classifier, tried: Tried<'_>) -> Vec<Option<Judgement>> {
 
 /// Tells the sender of a copy that it takes long.
 pub(super) async fn tell_delay(deps: &Deps, leased: Leased, tried: Tried<'_>) {
-    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], withheld: &[] };
+    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], is_blocked: false, withheld: &[] };
     let settings = deps.settings.now();
     let batch = settle::tell_delay(&attempt, &circumstances(deps, &settings));
     tracing::info!(event = "delay_told", id = %leased.queued.envelope.id);
@@ -138,7 +148,7 @@ fn note(deps: &Deps, queued: &Queued, tried: Tried<'_>) {
 pub(super) async fn give_up(deps: &Deps, leased: Leased, tried: Tried<'_>) -> Result<(), StoreError> {
     let settings = deps.settings.now();
     let circumstances = circumstances(deps, &settings);
-    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], withheld: &[] };
+    let attempt = Attempt { queued: &leased.queued, tried, judged: &[], is_blocked: false, withheld: &[] };
     let settlement = settle(&attempt, &circumstances);
     // as a result: it makes room, and is written though the disk be full
     deps.store.commit_with(settlement.batch, Haste::Soon).await?;

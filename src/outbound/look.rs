@@ -69,6 +69,10 @@ pub struct PathLook {
     pub is_provider_paced: bool,
     /// Whether all connections of its provider are in use.
     pub is_provider_full: bool,
+    /// Messages a second that the provider may have, over all its sites.
+    pub provider_per_second: Option<f64>,
+    /// Whether that was found out.
+    pub is_provider_rate_learned: bool,
 }
 
 impl PathLook {
@@ -78,7 +82,9 @@ impl PathLook {
         if self.is_down {
             Some(format!("the destination is down ({} failures in a row)", self.failures))
         } else if self.is_provider_paced {
-            Some("the provider's rate, as configured".into())
+            let how = if self.is_provider_rate_learned { "found out" } else { "configured" };
+            self.provider_per_second
+                .map(|rate| format!("the provider's rate, {rate:.2} messages a second ({how})"))
         } else if self.pacing > 0 || self.slot_in_seconds > 0.0 {
             let how = if self.is_rate_learned { "found out" } else { "configured" };
             self.per_second.map(|rate| format!("{rate:.2} messages a second ({how})"))

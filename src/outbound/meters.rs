@@ -5,7 +5,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::sync::Semaphore;
 
-use super::{Deps, standing};
+use super::Deps;
 use crate::mail::{Class, Severity, Verdict};
 use crate::observe::names;
 
@@ -180,7 +180,6 @@ impl Meters {
     pub(super) fn beat(&self, deps: &Deps, waited: Duration) {
         self.manager_delay_seconds.record(waited.as_secs_f64());
         let (levels, places, settings) = (&self.levels, &deps.places, deps.settings.now());
-        standing::tell(deps);
         levels.attempts.set(deps.leases.count() as f64);
         levels.idle.set(deps.hosts.kept() as f64);
         levels.connections_limit.set(settings.connections_max as f64);

@@ -20,6 +20,7 @@ mod dispose;
 mod domain;
 mod doubt;
 mod faults;
+mod governor;
 mod hosts;
 mod insecurity;
 mod lane;

@@ -14,7 +14,7 @@ use super::route::Route;
 use super::session::Parting;
 use super::settle::Tried;
 use super::standing;
-use crate::mail::{Domain, Reply, Stage, TlsWish, Verdict};
+use crate::mail::{Domain, Reply, TlsWish, Verdict};
 use crate::work::Permit;
 
 /// A place in the line of those that wait until the provider lets a message go.
@@ -56,9 +56,8 @@ pub(super) async fn find_connection(
         }
         Err(unreachable) => {
             deps.meters.connection_failed();
-            let Unreachable { host, reply, serves_others } = unreachable.clone();
-            let verdict = Verdict { reply: reply.clone(), stage: Stage::Session };
-            standing::heed_refusal(deps, route, (&host, &verdict)).await;
+            let Unreachable { host, reply, serves_others, refusals } = unreachable.clone();
+            standing::heed_refusals(deps, &route.receiver, &refusals).await;
             let remark = Remark { at: deps.clock.now(), id: None, host, reply };
             deps.recent.note(route.site.as_str(), remark);
             tracing::info!(

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::Deps;
+use super::{Deps, governor};
 use crate::clock::Timestamp;
 use crate::queue::{Destination, Rest};
 use crate::store::{Batch, Haste, StoreError};
@@ -51,6 +51,9 @@ pub(super) async fn tidy(deps: &Deps) {
         if let Err(error) = forget_old(deps).await {
             tracing::error!(event = "rests_not_forgotten", error = %error);
         }
+        if let Err(error) = forget_learned(deps).await {
+            tracing::error!(event = "learned_not_forgotten", error = %error);
+        }
     }
 }
 
@@ -62,6 +65,25 @@ async fn forget_old(deps: &Deps) -> Result<(), StoreError> {
         let read = deps.store.read(move |reader| {
             let mut batch = Batch::new();
             let last = Destination::forget_old(reader, &mut batch, before, after, TIDIED_AT_ONCE)?;
+            Ok((batch, last))
+        });
+        let (batch, last) = read.await?;
+        if !batch.is_empty() {
+            deps.store.commit_with(batch, Haste::Soon).await?;
+        }
+        match last {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn forget_learned(deps: &Deps) -> Result<(), StoreError> {
+    let (now, mut after) = (deps.clock.now(), None);
+    loop {
+        let read = deps.store.read(move |reader| {
+            let mut batch = Batch::new();
+            let last = governor::forget_old(reader, &mut batch, now, after.as_ref(), TIDIED_AT_ONCE)?;
             Ok((batch, last))
         });
         let (batch, last) = read.await?;

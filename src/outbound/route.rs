@@ -69,7 +69,8 @@ pub(super) async fn resolve(
         let name = Domain::literal(via.ip()).as_str().into();
         let host = Host { name, preference: 0, addresses: vec![via] };
         let stance = Stance::by_order(order);
-        let (site, receiver) = (mark(Site::fixed(via), &stance), Receiver::Host(host.name.clone()));
+        let site = mark(Site::fixed(via), &stance);
+        let receiver = receiver_of(&site);
         let hosts = Arc::new(vec![host]);
         return Ok(Route { site, hosts, receiver, provider: None, stance, sts: Sts::NotAsked });
     }
@@ -80,17 +81,23 @@ pub(super) async fn resolve(
         return Err(RouteError::NoneListed);
     }
     let (provider, site) = (deps.sluices.provider(&hosts), mark(Site::of(&hosts), &stance));
-    let receiver = receiver(&settings.classifier, &hosts);
+    // by their names alone: what they must prove makes them no others
+    let receiver = provider_of(&settings.classifier, &hosts[0].name);
+    let receiver = receiver.unwrap_or_else(|| receiver_of(&Site::of(&hosts)));
     Ok(Route { site, hosts: Arc::new(hosts), receiver, provider, stance, sts })
 }
 
-/// The provider that the best host belongs to, or else that host.
-fn receiver(classifier: &Classifier, hosts: &[Host]) -> Receiver {
-    let best = hosts.first().map_or("", |host| &host.name);
-    match classifier.receiver(best) {
-        Some(known) => Receiver::Provider(known.name.clone()),
-        None => Receiver::Host(best.into()),
-    }
+/// The provider that a host belongs to, where what the host says is that provider's word.
+pub(super) fn provider_of(classifier: &Classifier, host: &str) -> Option<Receiver> {
+    let known = classifier.receiver(host).filter(|known| !known.is_shared)?;
+    Some(Receiver::Provider(known.name.clone()))
+}
+
+/// Who receives at a site that is no known provider's.
+fn receiver_of(site: &Site) -> Receiver {
+    // its name as a destination is short enough for a key, and text as the site's is
+    let name = Destination::site(site.as_str());
+    Receiver::Site(String::from_utf8_lossy(&name.name()[1..]).into())
 }
 
 /// Domains of another stance than most have sites of their own: what is proven for the one is not for the other,

@@ -245,6 +245,9 @@ impl Session<'_> {
                 lane.push_front(work);
                 return false;
             }
+            if let Some(provider) = &route.provider {
+                provider.sent();
+            }
             if let Some(untouched) = self.send(connection, route, work, age).await {
                 lane.push_front(untouched);
                 return false;

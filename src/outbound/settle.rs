@@ -54,6 +54,8 @@ pub(super) struct Attempt<'a> {
     pub(super) tried: Tried<'a>,
     /// What the verdicts mean, in their order; nothing where no server said them.
     pub(super) judged: &'a [Option<Judgement>],
+    /// Whether the receiver blocks all our mail.
+    pub(super) is_blocked: bool,
     /// Refusals that are not believed now.
     pub(super) withheld: &'a [Reply],
 }
@@ -74,14 +76,17 @@ impl Attempt<'_> {
     fn fate(&self, at: usize, verdict: &Verdict, is_expired: bool) -> Fate {
         // what is about where mail comes from says nothing of the message
         let beyond = self.judged.get(at).and_then(Option::as_ref).filter(|it| it.concern.is_beyond_message());
+        let is_of_way = beyond.is_some_and(|judged| judged.concern.is_of_way());
         let is_final = verdict.is_final() && !self.withheld.contains(&verdict.reply);
         match (verdict.severity(), beyond.map(|judged| judged.remedy)) {
             (Severity::Success, _) => Fate::Delivered,
             #[cfg(test)]
             (_, Some(Remedy::Hold)) if faults::has(faults::Defect::BouncesOnBlock) => Fate::Failed,
-            (_, Some(Remedy::Hold)) => Fate::Kept,
+            (_, Some(Remedy::Hold)) if self.is_blocked => Fate::Kept,
             _ if is_expired => Fate::Failed,
-            (_, Some(Remedy::Slow | Remedy::Pause)) => Fate::Later,
+            (_, Some(Remedy::Hold | Remedy::Slow | Remedy::Pause)) => Fate::Later,
+            // a fault in what we have set up; where it is the sender's, they hear of it
+            (_, Some(Remedy::Alert)) if is_of_way => Fate::Later,
             _ if is_final => Fate::Failed,
             _ => Fate::Later,
         }
@@ -410,7 +415,16 @@ mod tests {
             signers: Arc::default(),
             dice: 100,
         };
-        let settlement = settle(&Attempt { queued: &queued, tried, judged: &judged, withheld: &[] }, &given);
+        let settlement = settle(
+            &Attempt {
+                queued: &queued,
+                tried,
+                judged: &judged,
+                is_blocked: codes.contains(&561),
+                withheld: &[],
+            },
+            &given,
+        );
         store.commit(settlement.batch).await.expect("commits");
         let outcomes = settlement.outcomes.iter().map(|(outcome, _)| match outcome {
             Outcome::Delivered { .. } => "delivered",
@@ -435,6 +449,8 @@ mod tests {
             563 => (Remedy::Pause, Concern::DkimDomain),
             564 => (Remedy::Hold, Concern::Message),
             565 => (Remedy::Alert, Concern::SpfDomain),
+            566 => (Remedy::Alert, Concern::Source),
+            567 => (Remedy::Hold, Concern::DkimDomain),
             _ => return None,
         };
         let (meaning, firing) = (Meaning::Other, Firing::FOR_ALL);
@@ -457,6 +473,10 @@ mod tests {
             (over, vec![562], vec![report], vec!["bounced"]),
             (soon, vec![564], vec![report], vec!["bounced"]),
             (soon, vec![565], vec![report], vec!["bounced"]),
+            (soon, vec![566], vec![waits], vec!["deferred"]),
+            // the way is open: only this sender's mail is not wanted, for now or for good
+            (soon, vec![567], vec![waits], vec!["deferred"]),
+            (over, vec![567], vec![report], vec!["bounced"]),
         ] {
             let want: Vec<String> = queue.into_iter().map(str::to_owned).collect();
             assert_eq!(check(sender(), times, &codes, true).await, (want, outcomes), "{codes:?}");

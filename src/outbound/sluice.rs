@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::governor::{self, Governor};
 use super::meters::Attempts;
 use super::pace::Pace;
 use crate::accounts::DomainPattern;
+use crate::clock::Timestamp;
+use crate::egress::Learned;
 use crate::mail::Domain;
 use crate::net::Host;
+use crate::store::{Reader, StoreError};
 use crate::work::{Permit, Permits};
 
 /// Domains with limits of their own whose state is kept; beyond that, those that rest are forgotten.
@@ -62,6 +66,7 @@ pub(super) struct Provider {
     pub(super) name: Box<str>,
     /// Of many that are known few are ever met.
     attempts: OnceLock<Attempts>,
+    governor: Governor,
 }
 
 impl Provider {
@@ -87,7 +92,7 @@ impl Sluice {
         Sluice {
             pace: Pace::new(cap.per_second),
             places: Permits::new(cap.connections_max),
-            line: Permits::new(line(cap)),
+            line: Permits::new(line(cap.per_second)),
             stint: AtomicU32::new(stint(cap)),
             provider: None,
         }
@@ -95,10 +100,50 @@ impl Sluice {
 
     /// Has another limit from now on; what is under way counts within it.
     fn change(&self, cap: Cap) {
-        self.pace.set(cap.per_second);
+        let per_second = match &self.provider {
+            Some(provider) => provider.governor.limit(cap.per_second),
+            None => cap.per_second,
+        };
+        self.set_rate(per_second);
         self.places.resize(cap.connections_max);
-        self.line.resize(line(cap));
         self.stint.store(stint(cap), Ordering::Relaxed);
+    }
+
+    fn set_rate(&self, per_second: Option<f64>) {
+        self.pace.set(per_second);
+        self.line.resize(line(per_second));
+    }
+
+    /// Counts a message that goes.
+    pub(super) fn sent(&self) {
+        if let Some(provider) = &self.provider {
+            provider.governor.sent();
+        }
+    }
+
+    /// A message was refused for coming too fast, wherever at the provider; what is to be written down of that.
+    pub(super) fn throttled(&self, now: Timestamp) -> Option<Learned> {
+        self.govern(|governor| governor.throttled(now))
+    }
+
+    /// Time passes; whether messages wait for their time; what is to be written down.
+    pub(super) fn tick(&self, now: Timestamp, is_wanted: bool) -> Option<Learned> {
+        self.govern(|governor| governor.tick(now, is_wanted))
+    }
+
+    fn govern(&self, step: impl FnOnce(&Governor) -> (Option<f64>, Option<Learned>)) -> Option<Learned> {
+        let governor = &self.provider.as_ref()?.governor;
+        let (before, _) = governor.per_second();
+        let (per_second, learned) = step(governor);
+        if per_second != before {
+            self.set_rate(per_second);
+        }
+        learned
+    }
+
+    /// Messages a second that may go to the provider, and whether that was found out.
+    pub(super) fn per_second(&self) -> (Option<f64>, bool) {
+        self.provider.as_ref().map_or((None, false), |provider| provider.governor.per_second())
     }
 
     /// Messages that one connection may bring.
@@ -137,8 +182,8 @@ fn stint(cap: Cap) -> u32 {
 }
 
 /// Places in the line for slots.
-fn line(cap: Cap) -> Option<usize> {
-    cap.per_second.map(|rate| (rate * LINE_SECONDS).ceil() as usize + 1)
+fn line(per_second: Option<f64>) -> Option<usize> {
+    per_second.map(|rate| (rate * LINE_SECONDS).ceil() as usize + 1)
 }
 
 impl Sluices {
@@ -162,8 +207,9 @@ impl Sluices {
             let known =
                 before.iter().position(|(known, ..)| known == name).map(|at| before.swap_remove(at).2);
             let sluice = known.inspect(|known| known.change(*cap)).unwrap_or_else(|| {
-                let provider = Some(Provider { name: name.clone(), attempts: OnceLock::new() });
-                Arc::new(Sluice { provider, ..Sluice::new(*cap) })
+                let governor = Governor::new(cap.per_second);
+                let provider = Provider { name: name.clone(), attempts: OnceLock::new(), governor };
+                Arc::new(Sluice { provider: Some(provider), ..Sluice::new(*cap) })
             });
             state.providers.push((name.clone(), mx.clone(), sluice));
         }
@@ -175,6 +221,17 @@ impl Sluices {
             sluice.change(cap.unwrap_or_default());
             cap.is_some()
         });
+    }
+
+    /// Goes on from what was found out before a restart. Blocking.
+    pub fn recall(&self, reader: &Reader, now: Timestamp) -> Result<(), StoreError> {
+        for (name, _, sluice) in &self.state().providers {
+            let Some(provider) = &sluice.provider else { continue };
+            if let Some(rate) = governor::recall_provider(reader, (name, &provider.governor), now)? {
+                sluice.set_rate(Some(rate));
+            }
+        }
+        Ok(())
     }
 
     /// The provider of a site, by its hosts in order of preference; the first that matches counts.

@@ -4,15 +4,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::conclude::Advice;
-use super::route::Route;
-use super::{Deps, meters, rest};
+use super::{Deps, meters, rest, route};
 use crate::clock::Timestamp;
 use crate::dsn::{Judgement, Remedy, named_wait};
-use crate::egress::{Closed, Closure, Heard, Receiver, Standings};
-use crate::mail::{Severity, Verdict};
+use crate::egress::{Closed, Closure, Heard, PAUSE, Receiver, Standings};
+use crate::mail::{MessageId, Reply, Severity, Stage, Verdict};
 use crate::queue::{BLOCKED, Destination, Rest};
 use crate::store::{Batch, Haste, Reader, StoreError};
 
@@ -31,8 +29,10 @@ impl Standing {
     /// As it was before a restart. Blocking.
     pub fn recalled(reader: &Reader) -> Result<Self, StoreError> {
         let mut all = Standings::default();
-        for (name, Rest { until, since, failures }) in Destination::receivers(reader, ROWS_MAX)? {
-            if let Some((receiver, closure)) = parse(&name) {
+        for closure in [Closure::Pause, Closure::Block] {
+            let rows = Destination::receivers(reader, closure == Closure::Block, ROWS_MAX)?;
+            for (name, Rest { until, since, failures }) in rows {
+                let Some(receiver) = parse(&name) else { continue };
                 all.recall(receiver, Closed { closure, since, until, times: failures, why: "".into() });
             }
         }
@@ -68,32 +68,23 @@ impl Standing {
 
 /// Where it is written down how a receiver keeps us away.
 pub(super) fn destination(receiver: &Receiver, closure: Closure) -> Destination {
-    Destination::receiver(&name(receiver, closure))
+    match closure {
+        Closure::Pause => Destination::pausing(&name(receiver)),
+        Closure::Block => Destination::blocking(&name(receiver)),
+    }
 }
 
-fn name(receiver: &Receiver, closure: Closure) -> String {
-    let how = match closure {
-        Closure::Pause => 'p',
-        Closure::Block => 'b',
-    };
-    let who = match receiver {
-        Receiver::Provider(_) => 'p',
-        Receiver::Host(_) => 'h',
-    };
-    format!("{how}{who}{}", receiver.name())
+fn name(receiver: &Receiver) -> String {
+    match receiver {
+        Receiver::Provider(name) => format!("p{name}"),
+        Receiver::Site(name) => format!("s{name}"),
+    }
 }
 
-fn parse(name: &str) -> Option<(Receiver, Closure)> {
-    let (how, rest) = name.split_at_checked(1)?;
-    let (who, name) = rest.split_at_checked(1)?;
-    let closure = match how {
-        "p" => Closure::Pause,
-        "b" => Closure::Block,
-        _ => return None,
-    };
-    match who {
-        "p" => Some((Receiver::Provider(name.into()), closure)),
-        "h" => Some((Receiver::Host(name.into()), closure)),
+fn parse(name: &str) -> Option<Receiver> {
+    match name.split_at_checked(1)? {
+        ("p", name) => Some(Receiver::Provider(name.into())),
+        ("s", name) => Some(Receiver::Site(name.into())),
         _ => None,
     }
 }
@@ -103,42 +94,81 @@ pub(super) fn reason(receiver: &Receiver) -> String {
     format!("{BLOCKED}{receiver}")
 }
 
-/// Heeds what a server said of a message, as far as it is about all others too; what that changes is written down in
-/// the batch of the result.
-pub(super) fn heed(
-    deps: &Deps,
-    receiver: &Receiver,
-    (verdicts, judged): (&[Verdict], &[Option<Judgement>]),
-    batch: &mut Batch,
-) -> Advice {
-    let now = deps.clock.now();
-    let of_way = || {
-        let said =
-            verdicts.iter().zip(judged).filter_map(|(verdict, judged)| Some((verdict, judged.as_ref()?)));
-        said.filter(|(_, judged)| judged.concern.is_of_way())
-    };
-    let asked = of_way().filter_map(|(verdict, judged)| asks(verdict, judged));
-    match asked.max_by_key(|heard| heard.closure) {
-        Some(heard) => {
-            let probe = deps.settings.now().block_probe;
-            if let Some(closed) = deps.standing.change(|all| all.heard(now, receiver, &heard, probe)) {
-                close(deps, receiver, &closed, batch);
-            }
-        }
-        None if verdicts.iter().any(|verdict| verdict.severity() == Severity::Success) => {
-            welcomed(deps, receiver, now, batch);
-        }
-        None => {}
-    }
-    let slows = of_way().any(|(_, judged)| judged.remedy == Remedy::Slow);
-    if slows { Advice::Slower } else { Advice::Onwards }
+/// What was heard of all mail on a way, beside the message at hand.
+#[derive(Debug)]
+pub(super) struct Heeded {
+    /// What the path is to do.
+    pub(super) advice: Advice,
+    /// Whether mail is held for it.
+    pub(super) is_blocked: bool,
+    /// What has changed, to be written down.
+    change: Option<Change>,
 }
 
-/// The same, for what a server said before it was told of any message.
-pub(super) async fn heed_refusal(deps: &Deps, route: &Route, (host, verdict): (&str, &Verdict)) {
-    let judged = deps.settings.now().classifier.judge(host, verdict);
+#[derive(Debug)]
+enum Change {
+    Closed(Closed),
+    Open(Closure),
+}
+
+impl Heeded {
+    /// What a message on its own shows.
+    pub(super) const NOTHING: Heeded = Heeded { advice: Advice::Onwards, is_blocked: false, change: None };
+
+    /// Writes down what has changed, with the result that showed it.
+    pub(super) fn write(&self, receiver: &Receiver, batch: &mut Batch) {
+        match &self.change {
+            Some(Change::Closed(closed)) => write(receiver, closed, batch),
+            Some(Change::Open(closure)) => destination(receiver, *closure).open(batch),
+            None => {}
+        }
+    }
+}
+
+fn write(receiver: &Receiver, closed: &Closed, batch: &mut Batch) {
+    let Closed { closure, since, until, times, .. } = closed;
+    destination(receiver, *closure).shut(batch, &Rest { until: *until, since: *since, failures: *times });
+}
+
+/// Heeds what a host said of a message, as far as it is about all others too.
+pub(super) fn heed(
+    deps: &Deps,
+    (receiver, host): (&Receiver, &str),
+    (id, verdicts, judged): (Option<MessageId>, &[Verdict], &[Option<Judgement>]),
+) -> Heeded {
+    let said = verdicts.iter().zip(judged).filter_map(|(verdict, judged)| Some((verdict, judged.as_ref()?)));
+    let of_way: Vec<_> = said.filter(|(_, judged)| judged.concern.is_of_way()).collect();
+    let slows = of_way.iter().any(|(_, judged)| judged.remedy == Remedy::Slow);
+    let advice = if slows { Advice::Slower } else { Advice::Onwards };
+    let now = deps.clock.now();
+    let is_its_word = match receiver {
+        // anybody may name a provider's hosts beside their own
+        Receiver::Provider(_) => {
+            route::provider_of(&deps.settings.now().classifier, host).as_ref() == Some(receiver)
+        }
+        Receiver::Site(_) => true,
+    };
+    let asked = of_way.iter().filter_map(|(verdict, judged)| asks(id, verdict, judged));
+    let change = match asked.max_by_key(|heard| heard.closure).filter(|_| is_its_word) {
+        Some(heard) => close(deps, receiver, &heard).map(Change::Closed),
+        None if is_its_word && verdicts.iter().any(|verdict| verdict.severity() == Severity::Success) => {
+            welcomed(deps, receiver, now).map(Change::Open)
+        }
+        None => None,
+    };
+    let closed = deps.standing.closed(now, receiver);
+    let is_blocked = closed.is_some_and(|closed| closed.closure == Closure::Block);
+    Heeded { advice, is_blocked, change }
+}
+
+/// The same, for what hosts said before they were told of any message.
+pub(super) async fn heed_refusals(deps: &Deps, receiver: &Receiver, refusals: &[(Box<str>, Reply)]) {
     let mut batch = Batch::new();
-    heed(deps, &route.receiver, (std::slice::from_ref(verdict), &[judged]), &mut batch);
+    for (host, reply) in refusals {
+        let verdict = Verdict { reply: reply.clone(), stage: Stage::Session };
+        let judged = [deps.settings.now().classifier.judge(host, &verdict)];
+        heed(deps, (receiver, host), (None, &[verdict], &judged)).write(receiver, &mut batch);
+    }
     if !batch.is_empty()
         && let Err(error) = deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await
     {
@@ -147,26 +177,24 @@ pub(super) async fn heed_refusal(deps: &Deps, route: &Route, (host, verdict): (&
 }
 
 /// What a refusal asks for, beyond the message at hand.
-fn asks(verdict: &Verdict, judged: &Judgement) -> Option<Heard> {
+fn asks(id: Option<MessageId>, verdict: &Verdict, judged: &Judgement) -> Option<Heard> {
     let closure = match judged.remedy {
         Remedy::Hold => Closure::Block,
         Remedy::Pause => Closure::Pause,
         _ => return None,
     };
-    let named: Option<Duration> = judged.firing.pause.max(named_wait(&verdict.reply));
+    // what the reply says makes a pause longer, never shorter
+    let usual = judged.firing.pause;
+    let time = named_wait(&verdict.reply).map(|named| named.max(usual.unwrap_or(PAUSE))).or(usual);
     let rule = judged.rule.as_deref().unwrap_or("none");
-    Some(Heard {
-        closure,
-        count: judged.firing.count,
-        within: judged.firing.within,
-        time: named,
-        why: format!("{} (rule {rule})", verdict.reply).into(),
-    })
+    let why = format!("{} (rule {rule})", verdict.reply).into();
+    Some(Heard { closure, id, count: judged.firing.count, within: judged.firing.within, time, why })
 }
 
-fn close(deps: &Deps, receiver: &Receiver, closed: &Closed, batch: &mut Batch) {
-    let Closed { closure, since, until, times, why } = closed;
-    destination(receiver, *closure).shut(batch, &Rest { until: *until, since: *since, failures: *times });
+fn close(deps: &Deps, receiver: &Receiver, heard: &Heard) -> Option<Closed> {
+    let probe = deps.settings.now().block_probe;
+    let closed = deps.standing.change(|all| all.heard(deps.clock.now(), receiver, heard, probe))?;
+    let Closed { closure, until, times, why, .. } = &closed;
     meters::closed(receiver.provider(), closure.as_str());
     let until = until.as_secs();
     match closure {
@@ -174,25 +202,24 @@ fn close(deps: &Deps, receiver: &Receiver, closed: &Closed, batch: &mut Batch) {
         Closure::Block => tracing::error!(event = "receiver_blocks", receiver = %receiver, until, times, why),
     }
     tell(deps);
+    Some(closed)
 }
 
-fn welcomed(deps: &Deps, receiver: &Receiver, now: Timestamp, batch: &mut Batch) {
+fn welcomed(deps: &Deps, receiver: &Receiver, now: Timestamp) -> Option<Closure> {
     if !deps.standing.is_anything.load(Ordering::Acquire) {
-        return;
+        return None;
     }
-    if let Some(over) = deps.standing.change(|all| all.welcomed(now, receiver)) {
-        destination(receiver, over.closure).open(batch);
-        tracing::info!(event = "receiver_open", receiver = %receiver, closure = over.closure.as_str());
-        tell(deps);
-    }
+    let over = deps.standing.change(|all| all.welcomed(now, receiver))?;
+    tracing::info!(event = "receiver_open", receiver = %receiver, closure = over.closure.as_str());
+    tell(deps);
+    Some(over.closure)
 }
 
 /// Shows how many keep us away now.
 pub(super) fn tell(deps: &Deps) {
-    let all = deps.standing.all_closed(deps.clock.now());
+    let now = deps.clock.now();
     for closure in [Closure::Pause, Closure::Block] {
-        let count = all.iter().filter(|(_, closed)| closed.closure == closure).count();
-        meters::receivers_closed(closure.as_str(), count);
+        meters::receivers_closed(closure.as_str(), deps.standing.all().count(now, closure));
     }
 }
 
@@ -202,6 +229,12 @@ pub async fn open_receiver(deps: &Deps, receiver: &Receiver) -> Result<Option<Cl
     // a block may have followed a pause
     for closure in [Closure::Pause, Closure::Block] {
         rest::lift_all(deps, &destination(receiver, closure)).await?;
+    }
+    // what was said meanwhile may have closed it again, and its row is gone with the others
+    if let Some(again) = deps.standing.closed(deps.clock.now(), receiver) {
+        let mut batch = Batch::new();
+        write(receiver, &again, &mut batch);
+        deps.store.commit_with(batch, Haste::Soon).await?;
     }
     tracing::info!(event = "receiver_opened", receiver = %receiver, closure = closed.closure.as_str());
     tell(deps);
@@ -214,12 +247,11 @@ mod tests {
 
     #[test]
     fn rows_are_read_as_they_were_written() {
-        for receiver in [Receiver::Provider("google".into()), Receiver::Host("mx.example".into())] {
-            for closure in [Closure::Pause, Closure::Block] {
-                assert_eq!(parse(&name(&receiver, closure)), Some((receiver.clone(), closure)));
-            }
+        for receiver in [Receiver::Provider("google".into()), Receiver::Site("mx.example,mx2.example".into())]
+        {
+            assert_eq!(parse(&name(&receiver)), Some(receiver));
         }
-        for name in ["", "p", "xpq", "bxq", "é"] {
+        for name in ["", "x", "hq", "é"] {
             assert_eq!(parse(name), None);
         }
     }

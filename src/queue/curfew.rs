@@ -16,6 +16,8 @@ use crate::store::{Batch, Curfew, Key, Op, Reader, StoreError, curfew_key};
 const NAME_MAX_OCTETS: usize = 512;
 /// Alarms lifted in one batch.
 const LIFTED_PER_BATCH: usize = 500;
+/// What the names of receivers begin with that block all mail.
+const BLOCKS: &[u8] = b"rb";
 /// The first octet of a row in this form.
 const VERSION: u8 = 1;
 
@@ -79,14 +81,25 @@ impl Destination {
         Destination(format!("d{}", domain.as_str()).into())
     }
 
-    /// A receiver that keeps mail away, by a name that says how.
-    pub fn receiver(name: &str) -> Self {
-        Destination(format!("r{name}").into())
+    /// A receiver that keeps mail away for a while.
+    pub fn pausing(name: &str) -> Self {
+        Destination(format!("rp{name}").into())
     }
 
-    /// All of these, by their names; up to `limit`. Blocking.
-    pub fn receivers(reader: &Reader, limit: usize) -> Result<Vec<(Box<str>, Rest)>, StoreError> {
-        let (first, end) = (curfew_key(b"r"), curfew_key(b"s"));
+    /// A receiver that blocks all mail: known until somebody notes that it is open, however long that is.
+    pub fn blocking(name: &str) -> Self {
+        Destination([BLOCKS, name.as_bytes()].concat().into())
+    }
+
+    /// All of the one kind or the other, by their names; up to `limit`. Blocking.
+    pub fn receivers(
+        reader: &Reader,
+        are_blocking: bool,
+        limit: usize,
+    ) -> Result<Vec<(Box<str>, Rest)>, StoreError> {
+        let first = if are_blocking { curfew_key(BLOCKS) } else { curfew_key(b"rp") };
+        let mut end = first.clone();
+        end.push(0xff);
         let rows = reader.scan(Bound::Excluded(&first), &end, limit)?;
         let known = |(key, row): &(Key, crate::store::Row)| {
             let name = std::str::from_utf8(key.get(first.len()..)?).ok()?;
@@ -100,9 +113,8 @@ impl Destination {
         Destination(name)
     }
 
-    /// Its name.
-    #[cfg(test)]
-    pub(super) fn name(&self) -> &[u8] {
+    /// Its name, short enough for a key.
+    pub fn name(&self) -> &[u8] {
         &self.0
     }
 
@@ -143,6 +155,9 @@ impl Destination {
         let rows = reader.scan(Bound::Excluded(after.as_deref().unwrap_or(&start)), &end, limit)?;
         for (key, _) in &rows {
             let destination = Destination(Bytes::copy_from_slice(&key[start.len()..]));
+            if destination.0.starts_with(BLOCKS) {
+                continue;
+            }
             let is_old = destination.rest(reader)?.is_none_or(|rest| rest.until < before);
             if is_old && reader.alarms_under(&destination.0, 1)?.is_empty() {
                 destination.open(batch);

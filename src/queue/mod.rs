@@ -15,7 +15,7 @@
 //! ca<class><time of arrival>                how many copies wait
 //! alarm <domain>                            the earliest due of a domain, or before it
 //! curfew s<site>, d<domain>                 a destination that is down, or whose name does not resolve
-//! curfew r<how><name>                       a receiver that keeps mail away
+//! curfew rp<name>, rb<name>                 a receiver that wants nothing for a while, or blocks all mail
 //! curfew os.., oh.., of.., ox..             an operator's order to suspend, hold or flush, and what follows a stop
 //! ```
 

@@ -118,12 +118,12 @@ fn list(options: &Options) -> anyhow::Result<()> {
         print(&format!("{:<20} {:>11} {:>9} {:>5} TITLE\n", "NAME", "CONNECTIONS", "MESSAGES", "RULES"))?;
     }
     let figure = |number: Option<u32>| number.map_or("-".into(), |number| number.to_string());
-    for Receiver { name, title, mx, connections, messages_per_connection, source, date, rules } in
-        &book.receivers
-    {
+    for receiver in &book.receivers {
+        let Receiver { name, title, mx, connections, messages_per_connection, source, date, rules, .. } =
+            receiver;
         let value = json!({
             "name": name, "title": title, "mx": mx, "connections": connections,
-            "messages_per_connection": messages_per_connection, "rules": rules.len(), "source": source, "date": date,
+            "messages_per_connection": messages_per_connection, "shared": receiver.is_shared, "rules": rules.len(), "source": source, "date": date,
         });
         let (connections, messages) = (figure(*connections), figure(*messages_per_connection));
         options

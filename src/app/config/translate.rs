@@ -198,7 +198,11 @@ fn caps(file: &ConfigFile, book: &Book) -> Caps {
         (provider.name.as_str().into(), provider.mx.clone(), cap)
     };
     let is_configured = |name: &str| file.provider.iter().any(|provider| provider.name == name);
-    let known = book.receivers.iter().filter(|receiver| !is_configured(&receiver.name)).map(known_cap);
+    let known = book
+        .receivers
+        .iter()
+        .filter(|receiver| !receiver.is_shared && !is_configured(&receiver.name))
+        .map(known_cap);
     let limit = |limit: &DomainLimitSection| (limit.domains.clone(), cap(limit.connections, limit.rate));
     Caps {
         providers: file.provider.iter().map(provider).chain(known).collect(),

@@ -1,5 +1,6 @@
 //! What operators ask of single copies and of all of somebody's.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -233,12 +234,8 @@ pub(super) async fn act(
         // what is held for other reasons is let go by name only
         filter.reason = Some(BY_OPERATOR.into());
     }
-    // else what is released would be held again at once
-    if act == Act::Release
-        && !request.dry_run
-        && let Some(receiver) = filter.reason.as_ref().and_then(|reason| reason.strip_prefix(BLOCKED))
-    {
-        open(control, receiver).await?;
+    if act == Act::Release && !request.dry_run {
+        open_ways(control, &filter).await?;
     }
     let told = if request.dry_run {
         name_each(control, act, filter, out).await?
@@ -250,6 +247,20 @@ pub(super) async fn act(
         told
     };
     Ok(merge(told, ordered))
+}
+
+/// Opens the ways to receivers that mail is held for which is released: else it would be held again at once.
+async fn open_ways(control: &Control, filter: &Filter) -> Result<(), String> {
+    let mut reasons: BTreeSet<String> = filter.reason.iter().cloned().collect();
+    for id in filter.ids.clone() {
+        let found =
+            control.deps.store.read(move |reader| queue::find(reader, id)).await.map_err(store_error)?;
+        reasons.extend(found.and_then(|copy| copy.held().map(str::to_owned)));
+    }
+    for receiver in reasons.iter().filter_map(|reason| reason.strip_prefix(BLOCKED)) {
+        open(control, receiver).await?;
+    }
+    Ok(())
 }
 
 fn merge(mut told: Value, more: Value) -> Value {

@@ -52,6 +52,8 @@ struct WrittenReceiver {
     mx: Vec<String>,
     connections: Option<u32>,
     messages_per_connection: Option<u32>,
+    #[serde(default)]
+    shared: bool,
     source: String,
     date: String,
     #[serde(default, rename = "rule")]
@@ -71,6 +73,8 @@ pub struct Receiver {
     pub connections: Option<u32>,
     /// Messages over one of them.
     pub messages_per_connection: Option<u32>,
+    /// Whether many stand behind these hosts, each with a mind of its own: what one says is no word of the others.
+    pub is_shared: bool,
     /// Where these are known from.
     pub source: Box<str>,
     /// When they were.
@@ -166,6 +170,7 @@ fn receiver(written: WrittenReceiver) -> Result<Receiver, BookError> {
         mx: written.mx.into_iter().map(Into::into).collect(),
         connections: written.connections,
         messages_per_connection: written.messages_per_connection,
+        is_shared: written.shared,
         source: written.source.into(),
         date: written.date.into(),
     })

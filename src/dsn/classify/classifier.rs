@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::book::{Book, Receiver};
 use super::firing::Firing;
 use super::meaning::{Concern, Meaning, Remedy};
-use super::rule::Rule;
+use super::rule::{Rule, Said};
 use crate::mail::{Reply, Scope, Severity, Verdict};
 
 /// What a refusal was found to mean.
@@ -53,7 +53,9 @@ impl Classifier {
         }
         let receiver = self.receiver(host);
         let own = receiver.map_or(&[][..], |receiver| &receiver.rules);
-        let rule = own.iter().chain(&self.0.rules).find(|rule| rule.matches(&verdict.reply, verdict.stage));
+        let said = Said::of(verdict);
+        let of_all = || self.0.rules.iter().find(|rule| rule.matches_anybody(&said));
+        let rule = own.iter().find(|rule| rule.matches(&said)).or_else(of_all);
         let (meaning, concern) = rule.map_or_else(|| by_digits(verdict), |rule| (rule.meaning, rule.concern));
         Some(Judgement {
             meaning,

@@ -1,5 +1,6 @@
 //! One rule.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -7,7 +8,7 @@ use serde::Deserialize;
 
 use super::firing::{self, Firing};
 use super::meaning::{Concern, Meaning};
-use crate::mail::{EnhancedStatus, Reply, Stage};
+use crate::mail::{EnhancedStatus, Reply, Stage, Verdict};
 
 /// A pattern may become so large; what needs more is a slip of the pen.
 const PATTERN_MAX_OCTETS: usize = 256 << 10;
@@ -99,10 +100,51 @@ struct Text {
 }
 
 impl Text {
-    fn is_in(&self, text: &str) -> bool {
+    fn is_in(&self, said: &Said<'_>) -> bool {
+        // servers repeat whom the mail is for: a mailbox may be called as it pleases
+        let text = if self.pattern.contains('@') { said.text } else { &said.without_addresses };
         let built = self.built.get_or_init(|| build(&self.pattern).ok());
         built.as_ref().is_some_and(|built| built.is_match(text.as_bytes()))
     }
+}
+
+/// A refusal that is held against rules.
+pub(super) struct Said<'a> {
+    reply: &'a Reply,
+    stage: Stage,
+    text: &'a str,
+    without_addresses: Cow<'a, str>,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn of(verdict: &'a Verdict) -> Self {
+        let Verdict { reply, stage } = verdict;
+        let text = &*reply.text;
+        Said { reply, stage: *stage, text, without_addresses: without_addresses(text) }
+    }
+
+    /// Whether the status says that it is about the recipient's address or mailbox (RFC 3463 3.2, 3.3).
+    fn is_of_mailbox(&self) -> bool {
+        self.reply
+            .enhanced
+            .is_some_and(|status| matches!((status.subject, status.detail), (1, 0..=6 | 10) | (2, _)))
+    }
+}
+
+/// The same with `@` in place of each mail address.
+fn without_addresses(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return text.into();
+    }
+    let is_between = |c: char| c.is_whitespace() || "<>()[]{}\"',;:".contains(c);
+    let words = text.split_inclusive(is_between).map(|word| {
+        let (bare, end) = match word.char_indices().next_back() {
+            Some((at, last)) if is_between(last) => word.split_at(at),
+            _ => (word, ""),
+        };
+        if bare.contains('@') { format!("@{end}") } else { word.to_owned() }
+    });
+    Cow::Owned(words.collect())
 }
 
 fn build(pattern: &str) -> Result<Regex, String> {
@@ -172,12 +214,19 @@ impl Rule {
     }
 
     /// Whether a reply that came at a stage is one of those that it is for.
-    pub(super) fn matches(&self, reply: &Reply, stage: Stage) -> bool {
+    pub(super) fn matches(&self, said: &Said<'_>) -> bool {
+        let Said { reply, stage, .. } = *said;
         let has_code = self.codes.is_empty() || self.codes.iter().any(|start| begins(reply.code, start));
         let has_status = self.status.is_empty()
             || reply.enhanced.is_some_and(|status| self.status.iter().any(|pattern| pattern.matches(status)));
         let is_there = self.place.is_none_or(|place| place.is_at(stage));
-        has_code && has_status && is_there && self.text.as_ref().is_none_or(|text| text.is_in(&reply.text))
+        has_code && has_status && is_there && self.text.as_ref().is_none_or(|text| text.is_in(said))
+    }
+
+    /// The same, for a rule that is for everybody's replies: what the status says of a mailbox is believed first.
+    pub(super) fn matches_anybody(&self, said: &Said<'_>) -> bool {
+        let is_doubtful = matches!(self.meaning, Meaning::Block | Meaning::Reputation);
+        !(is_doubtful && said.is_of_mailbox()) && self.matches(said)
     }
 }
 
@@ -190,6 +239,19 @@ fn begins(code: u16, start: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_no_words() {
+        for (text, want) in [
+            ("no address", "no address"),
+            ("<rbl@spamcop.example>: User unknown", "<@>: User unknown"),
+            ("mailbox rbl@a.example, full", "mailbox @, full"),
+            ("write to delist@b.example", "write to @"),
+            ("\u{e9}@a \u{e9}", "@ \u{e9}"),
+        ] {
+            assert_eq!(without_addresses(text), want);
+        }
+    }
 
     #[test]
     fn statuses_are_matched_as_they_are_written() {

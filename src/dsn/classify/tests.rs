@@ -30,6 +30,13 @@ scope = "dkim-domain"
 source = "seen"
 date = "2026-11"
 [[rule]]
+id = "any-block"
+text = '\bblock'
+meaning = "block"
+scope = "source"
+source = "seen"
+date = "2026-11"
+[[rule]]
 id = "any-data"
 stage = "data"
 text = "^spam"
@@ -50,6 +57,9 @@ fn a_receivers_own_rules_come_first_and_digits_last() {
         ("mx.other.example", Stage::Rcpt, "451 4.7.28 Too fast", "rate dkim-domain slow any-rate -"),
         ("mx.other.example", Stage::Content, "554 SPAM", "content message bounce any-data -"),
         ("mx.other.example", Stage::Rcpt, "554 SPAM", "other recipient bounce - -"),
+        ("mx.other.example", Stage::Rcpt, "550 5.7.1 <block@a.example> no", "policy recipient bounce - -"),
+        ("mx.other.example", Stage::Rcpt, "550 5.7.1 block <a@a.example>", "block source hold any-block -"),
+        ("mx.other.example", Stage::Rcpt, "550 5.1.1 block: no user", "unknown-user recipient bounce - -"),
         ("mx.other.example", Stage::Rcpt, "550 5.1.1 no", "unknown-user recipient bounce - -"),
         ("mx.other.example", Stage::Rcpt, "452 4.2.2 full", "mailbox-full recipient retry - -"),
         ("mx.other.example", Stage::Rcpt, "552 full", "mailbox-full recipient bounce - -"),

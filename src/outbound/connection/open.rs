@@ -26,6 +26,8 @@ pub(in crate::outbound) struct Unreachable {
     /// Whether it is good enough for others than the message that was to go first: its certificate is for other names
     /// than those of that one's domain, or does not keep what it demands.
     pub(in crate::outbound) serves_others: bool,
+    /// What hosts said themselves to the connection, or to our name.
+    pub(in crate::outbound) refusals: Vec<(Box<str>, Reply)>,
 }
 
 /// What a session is opened under.
@@ -59,7 +61,9 @@ impl Terms<'_> {
 
 /// Why no session opened at an address.
 enum NotOpened {
-    /// What it said, or what happened, as a reply.
+    /// It said that it takes nothing.
+    Closing(Reply),
+    /// What happened, as a reply.
     Refused(Reply),
     /// It offers TLS, and TLS does not work there.
     BrokenTls(Reply),
@@ -70,7 +74,10 @@ enum NotOpened {
 impl NotOpened {
     fn reply(self) -> Reply {
         match self {
-            NotOpened::Refused(reply) | NotOpened::BrokenTls(reply) | NotOpened::Misnamed(reply) => reply,
+            NotOpened::Closing(reply)
+            | NotOpened::Refused(reply)
+            | NotOpened::BrokenTls(reply)
+            | NotOpened::Misnamed(reply) => reply,
         }
     }
 }
@@ -109,7 +116,9 @@ impl Connection {
         terms: Terms<'_>,
     ) -> Result<Self, Unreachable> {
         let nowhere = Reply::new(451, EnhancedStatus::new(4, 4, 4), "no host to try");
-        let mut last = Unreachable { host: "".into(), reply: nowhere, serves_others: false };
+        let mut refusals = Vec::new();
+        let mut last =
+            Unreachable { host: "".into(), reply: nowhere, serves_others: false, refusals: Vec::new() };
         let mut unfit: Option<Connection> = None;
         for (host, address) in order {
             let is_first =
@@ -126,9 +135,12 @@ impl Connection {
                 }
                 Err(why) => {
                     let serves_others = matches!(why, NotOpened::Misnamed(_));
+                    let is_said = matches!(why, NotOpened::Closing(_));
                     let reply = why.reply();
+                    refusals.extend(is_said.then(|| (host.name.clone(), reply.clone())));
                     tracing::debug!(event = "host_failed", host = %host.name, address = %address, reply = %reply);
-                    last = Unreachable { host: host.name.clone(), reply, serves_others };
+                    last =
+                        Unreachable { host: host.name.clone(), reply, serves_others, refusals: Vec::new() };
                 }
             }
         }
@@ -136,13 +148,13 @@ impl Connection {
             // some host may keep what is demanded, and could not be reached: the message waits for it, and no other
             Some(connection) if !last.host.is_empty() => {
                 connection.close().await;
-                Err(Unreachable { serves_others: true, ..last })
+                Err(Unreachable { serves_others: true, refusals, ..last })
             }
             Some(mut connection) => {
                 connection.has_no_better = true;
                 Ok(connection)
             }
-            None => Err(last),
+            None => Err(Unreachable { refusals, ..last }),
         }
     }
 
@@ -238,7 +250,7 @@ impl Connection {
                     }
                     return connection.ready(goal).await;
                 }
-                (Ok(ClientEvent::Closing(reply)), _) => return Err(reply.into()),
+                (Ok(ClientEvent::Closing(reply)), _) => return Err(NotOpened::Closing(reply)),
                 (Ok(_), _) => {
                     return Err(network_reply(5, "the session began with a verdict".into()).into());
                 }

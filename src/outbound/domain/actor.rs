@@ -182,9 +182,9 @@ impl DomainActor {
             Effect::Ask => self.ask(context),
             Effect::Page { is_new_lap } => self.page(is_new_lap, context),
             Effect::Sweep { everything } => {
-                let site = self.route.as_ref().map(|route| route.site.clone());
+                let route = self.route.clone();
                 guard(me, Happened(Event::Swept), async move {
-                    if let Err(error) = sweep(&deps, (&domain, site.as_ref()), everything).await {
+                    if let Err(error) = sweep(&deps, (&domain, route.as_ref()), everything).await {
                         tracing::error!(event = "sweep_failed", domain = %domain, error = %error);
                     }
                     Happened(Event::Swept)

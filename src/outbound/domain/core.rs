@@ -247,7 +247,7 @@ impl Core {
             Event::PathDown { until, is_known } => self.path_down(until, is_known),
             Event::Paused(until) => {
                 self.doing = Doing::Nothing;
-                self.block(until, Blocker::Receiver, None);
+                self.block(until, Blocker::Receiver, Some(None));
             }
             Event::Blocked => {
                 (self.doing, self.woken) = (Doing::Parking, false);

@@ -7,7 +7,7 @@ use super::core::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::egress::{Closure, Receiver};
 use crate::mail::{Domain, Verdict};
-use crate::net::{RouteError, Site};
+use crate::net::RouteError;
 use crate::outbound::conclude::{circumstances, conclude, hold_damaged, tell_delay, unreached};
 use crate::outbound::lane::{Credit, Work};
 use crate::outbound::path::{PathHandle, Pushed};
@@ -17,7 +17,7 @@ use crate::outbound::route::Route;
 use crate::outbound::settle::Tried;
 use crate::outbound::sluice::Sluice;
 use crate::outbound::{Deps, doubt, standing};
-use crate::queue::{self, Destination, PageRequest, Queued, Rest, SweepPlace, Turns};
+use crate::queue::{self, Destination, Page, PageRequest, Queued, Rest, SweepPlace, Turns};
 use crate::store::{Batch, Haste, StoreError};
 use crate::transport::{Avoided, Sts};
 use crate::work::Permit;
@@ -58,16 +58,8 @@ pub(super) async fn page(
     path: &PathHandle,
 ) -> Result<(Turns, bool, Option<Timestamp>), StoreError> {
     let leases = deps.leases.clone();
-    let page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
-    for (leased, error) in page.damaged {
-        hold_damaged(deps, leased, &error).await;
-    }
-    for (key, error) in page.unreadable {
-        tracing::error!(event = "held", reason = "unreadable", error = %error);
-        let mut batch = Batch::new();
-        queue::set_aside(&mut batch, &key);
-        deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await?;
-    }
+    let mut page = deps.store.read(move |reader| request.read(reader, &leases)).await?;
+    set_aside(deps, &mut page).await?;
     let works =
         page.leased.into_iter().zip(credits).map(|(leased, credit)| Work { leased, credit, comebacks: 0 });
     let works: Vec<Work> = works.collect();
@@ -77,11 +69,25 @@ pub(super) async fn page(
     Ok((page.turns, page.is_end, page.next_due))
 }
 
+/// Takes out of the line what does not read.
+async fn set_aside(deps: &Deps, page: &mut Page) -> Result<(), StoreError> {
+    for (leased, error) in std::mem::take(&mut page.damaged) {
+        hold_damaged(deps, leased, &error).await;
+    }
+    for (key, error) in std::mem::take(&mut page.unreadable) {
+        tracing::error!(event = "held", reason = "unreadable", error = %error);
+        let mut batch = Batch::new();
+        queue::set_aside(&mut batch, &key);
+        deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await?;
+    }
+    Ok(())
+}
+
 /// Settles what is due and past its time, as nothing can be sent, and tells senders that it takes long;
 /// settles everything where the domain takes no mail at all.
 pub(super) async fn sweep(
     deps: &Arc<Deps>,
-    (domain, site): (&Domain, Option<&Site>),
+    (domain, route): (&Domain, Option<&Route>),
     everything: Option<RouteError>,
 ) -> Result<(), StoreError> {
     let mut place = SweepPlace::new(fastrand::u8(..THOROUGH_ONE_IN) == 0);
@@ -105,8 +111,14 @@ pub(super) async fn sweep(
             let arrived = leased.queued.envelope.arrived;
             // of the site, not of some other copy, and while this one waited
             let is_its = |remark: &Remark| remark.id.is_none() && remark.at >= arrived;
-            let last = site.and_then(|site| deps.recent.of(site.as_str()).into_iter().find(is_its));
-            let reply = no_way(everything.as_ref(), last.as_ref());
+            let of_site = |route: &Route| deps.recent.of(route.site.as_str()).into_iter().find(is_its);
+            let closed = route.and_then(|route| deps.standing.closed(deps.clock.now(), &route.receiver));
+            let reply = match (&everything, closed) {
+                (None, Some(closed)) => {
+                    unreached(451, (4, 7, 0), format!("put off for too long: {}", closed.why))
+                }
+                _ => no_way(everything.as_ref(), route.and_then(of_site).as_ref()),
+            };
             let verdicts = vec![reply; leased.queued.envelope.recipients.len()];
             let content = leased.body.clone();
             let tried = Tried { verdicts: &verdicts, remote: None, content: content.as_deref() };
@@ -134,7 +146,8 @@ pub(super) async fn park(deps: &Deps, domain: &Domain, receiver: &Receiver) -> R
         });
         let (piece, gone_on) = read.await?;
         place = gone_on;
-        let Some(piece) = piece else { break };
+        let Some(mut piece) = piece else { break };
+        set_aside(deps, &mut piece).await?;
         if piece.leased.is_empty() {
             continue;
         }

@@ -23,7 +23,7 @@ use crate::outbound::domain::{
 use crate::outbound::operate::{self, OrdersEnded};
 use crate::outbound::path::{Path, PathHandle, StopPath};
 use crate::outbound::route::Route;
-use crate::outbound::{hosts, rest};
+use crate::outbound::{hosts, rest, standing};
 use crate::queue::{self, OrderSet};
 use crate::store::{Batch, Haste, Reader, StoreError};
 
@@ -317,6 +317,7 @@ impl Handler<Beat> for Outbound {
         let now = self.deps.clock.instant();
         self.deps.meters.beat(&self.deps, now.saturating_duration_since(beat.0));
         self.deps.pulse.beat(now);
+        standing::tell(&self.deps);
         self.happen(Event::Beat, context);
         self.watch_clock();
         self.end_orders(context);

@@ -7,8 +7,10 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, 
 
 use super::core::{Core, Effect, Event, LaneState, Limits};
 use crate::clock::Timestamp;
+use crate::egress::Learned;
 use crate::mail::Domain;
 use crate::outbound::domain::{Credits, PathDown, UrgentCredits};
+use crate::outbound::governor;
 use crate::outbound::lane::{CopyPlaces, Lane, Work};
 use crate::outbound::look::{LookAtPath, PathLook};
 use crate::outbound::manager::{ChildSays, Tick};
@@ -139,6 +141,19 @@ impl Path {
         }
     }
 
+    /// Has it written down what was found out of the provider.
+    fn note_provider(&self, learned: Option<Learned>) {
+        let provider = self.route.provider.as_ref().and_then(|sluice| sluice.provider.as_ref());
+        let (Some(learned), Some(provider)) = (learned, provider) else { return };
+        tracing::info!(
+            event = "provider_limits",
+            provider = %provider.name,
+            per_second = learned.rate.map_or(f64::INFINITY, |found| found.per_second),
+        );
+        let (deps, key) = (self.deps.clone(), governor::of_provider(&provider.name));
+        tokio::spawn(async move { governor::note(&deps, key, learned).await });
+    }
+
     /// Brings its share of the gauge up to date.
     fn gauge(&mut self, window: usize) {
         let before = std::mem::replace(&mut self.gauged, window);
@@ -185,6 +200,10 @@ impl Path {
                 let (deps, destination) = (self.deps.clone(), self.route.destination());
                 tokio::spawn(async move { rest::note_up(&deps, &destination).await });
             }
+            Effect::NoteLearned(learned) => {
+                let (deps, key) = (self.deps.clone(), governor::of_site(&self.route.destination()));
+                tokio::spawn(async move { governor::note(&deps, key, learned).await });
+            }
             Effect::Retire => self.say.do_send(ChildSays::PathRetired(self.route.site.clone())),
         }
     }
@@ -225,7 +244,8 @@ impl Actor for Path {
         let (deps, destination, me) = (self.deps.clone(), self.route.destination(), context.address());
         tokio::spawn(async move {
             let rest = rest::recall(&deps, &destination).await;
-            me.do_send(Happened(Event::Recalled(rest)));
+            let learned = governor::recall(&deps, governor::of_site(&destination)).await;
+            me.do_send(Happened(Event::Recalled(rest, learned)));
         });
     }
 }
@@ -255,6 +275,8 @@ impl Handler<LookAtPath> for Path {
             slot_in_seconds: lane.slot_in.as_secs_f64(),
             is_provider_paced: provider.is_some_and(|provider| provider.pace.wait() > self.lane.pace.wait()),
             is_provider_full: provider.is_some_and(|provider| provider.is_full()),
+            provider_per_second: provider.and_then(|provider| provider.per_second().0),
+            is_provider_rate_learned: provider.is_some_and(|provider| provider.per_second().1),
             ..self.core.look()
         })
     }
@@ -298,6 +320,11 @@ impl Handler<Happened> for Path {
     type Result = ();
 
     fn handle(&mut self, happened: Happened, context: &mut Self::Context) {
+        // who sends too fast to a provider does so with all its sites
+        if let (Event::Throttled, Some(provider)) = (&happened.0, &self.route.provider) {
+            let learned = provider.throttled(self.deps.clock.now());
+            return self.note_provider(learned);
+        }
         self.happen(happened.0, context);
     }
 }
@@ -312,6 +339,11 @@ impl Handler<Tick> for Path {
         if !Arc::ptr_eq(&settings, &self.settings) {
             self.settings = settings;
             self.happen(Event::Limited(limits(&self.settings)), context);
+        }
+        if let Some(provider) = &self.route.provider {
+            let is_wanted = self.lane.pacing() > 0 || !provider.pace.wait().is_zero();
+            let learned = provider.tick(self.deps.clock.now(), is_wanted);
+            self.note_provider(learned);
         }
         self.happen(Event::Tick { crowded: tick.crowded }, context);
     }

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::demand::Demand;
-use super::rate::{Rate, Stint};
-use super::window::Window;
+use super::stint::Stint;
 use crate::clock::Timestamp;
+use crate::egress::{Learned, Notes, Rate, Window};
 use crate::mail::Domain;
 use crate::outbound::look::PathLook;
 use crate::outbound::retry::RetrySchedule;
@@ -39,8 +39,8 @@ const RETIRE_CROWDED: Duration = Duration::from_secs(1);
 /// What happens to a path.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// What was known of it before this actor: that it was down.
-    Recalled(Option<Rest>),
+    /// What was known of it before this actor: that it was down, and what it takes.
+    Recalled(Option<Rest>, Option<Learned>),
     /// A domain has mail for it.
     Asked(Domain),
     /// Operators ordered, at this time, that it be tried whatever is known of it.
@@ -76,6 +76,8 @@ pub(super) enum Effect {
     NoteDown(Rest),
     /// Notes that it is up: what waits for it is due.
     NoteUp,
+    /// Notes what it takes.
+    NoteLearned(Learned),
     /// Tells a domain that nothing goes before this time, or before it is known that it is up.
     Down(Domain, Timestamp),
     /// Tells a domain to come again at this time: it is not known yet whether it is up.
@@ -138,6 +140,7 @@ pub(super) struct Core {
     window: Window,
     rate: Rate,
     stint: Stint,
+    notes: Notes,
     /// What the lane was told last of the rate and the stint.
     pace: (Option<f64>, Option<u32>),
     demand: Demand,
@@ -163,6 +166,7 @@ impl Core {
             window: Window::new(limits.connections_max),
             rate: Rate::new(limits.rate_max),
             stint: Stint::default(),
+            notes: Notes::default(),
             pace: (limits.rate_max, None),
             demand: Demand::new(now),
             last_active: now,
@@ -186,7 +190,12 @@ impl Core {
                     self.down_until = None;
                 }
             }
-            Event::Recalled(rest) => self.recalled(now, rest, &mut effects),
+            Event::Recalled(rest, learned) => {
+                if let Some(learned) = learned {
+                    self.recall_learned(now, learned);
+                }
+                self.recalled(now, rest, &mut effects);
+            }
             Event::Changed => self.last_active = now,
             Event::Limited(limits) => {
                 self.retry = limits.retry;
@@ -222,6 +231,11 @@ impl Core {
             effects.push(Effect::Pace { per_second: pace.0, per_connection: pace.1 });
         }
         self.serve(now, lane, ticked, &mut effects);
+        let learned = Learned { rate: self.rate.found(), connections: self.window.found() };
+        let is_end = effects.contains(&Effect::Retire);
+        // before that is known, nothing is
+        let due = self.is_recalled.then(|| self.notes.due(now, learned, is_end)).flatten();
+        effects.extend(due.map(Effect::NoteLearned));
         effects
     }
 
@@ -248,6 +262,8 @@ impl Core {
             slot_in_seconds: 0.0,
             is_provider_paced: false,
             is_provider_full: false,
+            provider_per_second: None,
+            is_provider_rate_learned: false,
         }
     }
 
@@ -264,6 +280,17 @@ impl Core {
     /// Whether a session is up.
     pub(super) fn is_up(&self) -> bool {
         self.up > 0 && self.rests_until().is_none()
+    }
+
+    fn recall_learned(&mut self, now: Timestamp, learned: Learned) {
+        self.notes = Notes::of(now, learned);
+        // what was found out meanwhile is newer
+        if let (Some(found), None) = (learned.rate, self.rate.found()) {
+            self.rate.recall(now, found);
+        }
+        if let (Some(found), None) = (learned.connections, self.window.found()) {
+            self.window.recall(now, found);
+        }
     }
 
     fn recalled(&mut self, now: Timestamp, rest: Option<Rest>, effects: &mut Vec<Effect>) {
@@ -426,6 +453,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::Found;
 
     fn domain(name: &str) -> Domain {
         Domain::parse(name).expect("a domain")
@@ -438,7 +466,7 @@ mod tests {
     fn core() -> Core {
         let retry = RetrySchedule::new(vec![Duration::from_secs(300)]).expect("has waits");
         let mut core = Core::new(Limits { connections_max: 4, rate_max: None, retry }, at(0));
-        core.handle(at(0), lane(9, 0, 0), Event::Recalled(None), MIDDLE);
+        core.handle(at(0), lane(9, 0, 0), Event::Recalled(None, None), MIDDLE);
         core
     }
 
@@ -565,7 +593,7 @@ mod tests {
         );
         let rest = Rest { until: at(17), since: at(2), failures: 2 };
         assert_eq!(
-            core.handle(at(6), empty, Event::Recalled(Some(rest)), MIDDLE),
+            core.handle(at(6), empty, Event::Recalled(Some(rest), None), MIDDLE),
             [Effect::Down(a.clone(), at(17))]
         );
         assert_eq!(core.handle(at(7), empty, Event::Tick { crowded: false }, MIDDLE), [Effect::Retire]);
@@ -602,12 +630,33 @@ mod tests {
         core.handle(at(1), lane(0, 500, 0), Event::Changed, MIDDLE);
         core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE);
         // one is up, two were refused: nothing is cleared, and neither of them is dialled again
-        for _ in 0..2 {
-            assert_eq!(core.handle(at(2), lane(0, 500, 0), Event::Ended(Parting::Unreachable), MIDDLE), []);
+        let one = Learned { rate: None, connections: Some(1) };
+        for noted in [vec![Effect::NoteLearned(one)], vec![]] {
+            assert_eq!(
+                core.handle(at(2), lane(0, 500, 0), Event::Ended(Parting::Unreachable), MIDDLE),
+                noted
+            );
         }
         assert_eq!(core.handle(at(61), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE), []);
         let later = core.handle(at(62), lane(0, 500, 0), Event::Tick { crowded: false }, MIDDLE);
-        assert_eq!(later, [Effect::Open(1)], "one more than it took, a minute later");
+        assert_eq!(later.first(), Some(&Effect::Open(1)), "one more than it took, a minute later");
+    }
+
+    #[test]
+    fn what_was_learned_before_is_gone_on_from() {
+        let mut core = core();
+        let known = Learned { rate: Some(Found { per_second: 5.0, refused_at: 6.0 }), connections: Some(2) };
+        let effects = core.handle(at(1), lane(0, 500, 0), Event::Recalled(None, Some(known)), MIDDLE);
+        assert!(
+            effects.contains(&Effect::Pace { per_second: Some(5.0), per_connection: None }),
+            "{effects:?}"
+        );
+        core.handle(at(1), lane(0, 500, 0), Event::Opened, MIDDLE);
+        assert_eq!(core.window(), 2);
+        // what is worse is noted at once, what is better at the latest when it retires
+        let slower = core.handle(at(9), lane(0, 500, 0), Event::Throttled, MIDDLE);
+        let is_noted = |effect: &Effect| matches!(effect, Effect::NoteLearned(it) if it.rate.is_some_and(|found| found.per_second < 5.0));
+        assert!(slower.iter().any(is_noted), "{slower:?}");
     }
 
     #[test]

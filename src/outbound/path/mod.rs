@@ -3,7 +3,6 @@
 mod actor;
 mod core;
 mod demand;
-mod rate;
-mod window;
+mod stint;
 
 pub(super) use actor::{AskCredits, AskUrgently, Path, PathHandle, Pushed, StopPath};

@@ -157,13 +157,15 @@ fn one_message_that_somebody_unknown_seems_to_block_closes_nothing() {
             post(2 * number + 1).await;
             sleep(Duration::from_secs(20)).await;
         }
-        assert_eq!((arrived(&world), held(&life)), (2, (2, 2)));
+        sleep(Duration::from_secs(120)).await;
+        // they are tried again, as nothing shows that all mail is meant
+        assert_eq!((arrived(&world), held(&life)), (4, (0, 0)));
         of_host(Temper { blocks: 1000, ..Temper::GOOD });
         for number in 10..20 {
             post(number).await;
-            sleep(Duration::from_secs(20)).await;
         }
-        assert_eq!((held(&life), lock(&world.ledger).deferred), ((12, 12), 5), "three in a row are enough");
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!((held(&life), arrived(&world)), ((10, 10), 4), "three in a row are enough");
     });
 }
 

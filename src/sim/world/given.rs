@@ -62,7 +62,8 @@ fn classifier() -> Classifier {
              pause = \"20s\"\nsource = \"here\"\ndate = \"now\"\n"
         )
     };
-    let of = |of: &str| [rule(of, "S3150", "block"), rule(of, "S775", "reputation")].concat();
+    let meanings = [("S3150", "block"), ("S775", "reputation"), ("too fast", "rate")];
+    let of = |place: &str| meanings.map(|(text, meaning)| rule(place, text, meaning)).concat();
     let known = "[[provider]]\nname = \"known\"\ntitle = \"\"\nmx = [\"mx1.example\", \"mx2.example\"]\n\
                  source = \"here\"\ndate = \"now\"\n";
     let text = [known, &of("provider."), &of("")].concat();

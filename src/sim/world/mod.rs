@@ -8,6 +8,7 @@
 mod blocks;
 mod census;
 mod given;
+mod governed;
 mod ledger;
 mod letters;
 mod limits;
@@ -308,6 +309,8 @@ impl World {
             settings.connections_max,
         );
         network.set_temper(DEAD_HOST, Temper { is_down: true, ..Temper::GOOD });
+        let sluices = Sluices::new(&settings.caps);
+        sluices.recall(store.reader(), clock.now()).map_err(or_power_cut).ok()?;
         let deps = Deps {
             store: store.clone(),
             leases: leases.clone(),
@@ -320,7 +323,7 @@ impl World {
             transport: Transport::new(Arc::new(NeverFetched), clock.clone(), None),
             outcomes: self.hear_outcomes(),
             places: Places::new(&settings),
-            sluices: Sluices::new(&settings.caps),
+            sluices,
             hosts: Hosts::default(),
             doubt: Doubt::default(),
             breaker: Mutex::default(),
@@ -428,6 +431,7 @@ impl World {
             puts_off: if rng.u8(..3) == 0 { 500 } else { 0 },
             blocks: if rng.u8(..5) == 0 { 300 } else { 0 },
             pauses: if rng.u8(..5) == 0 { 300 } else { 0 },
+            takes: (rng.u8(..5) == 0).then_some(2.0),
             defers: if rng.u8(..4) == 0 { 300 } else { 0 },
             forgets_reply: if rng.u8(..4) == 0 { 200 } else { 0 },
             connections_max: rng.usize(1..6),

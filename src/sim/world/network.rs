@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::ledger::Ledger;
 use super::names::host_number;
 use super::trace::Trace;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::mail::{Address, EnhancedStatus, Reply, ReversePath};
 use crate::net::{Dial, Dialled, Dialling, Stream};
 use crate::smtp::{Next, Server, ServerSettings};
@@ -44,6 +44,8 @@ pub(super) struct Temper {
     pub(super) blocks: u32,
     /// 451 to RCPT, as nothing more is wanted of this source for a while.
     pub(super) pauses: u32,
+    /// 451 to RCPT beyond so many messages a second, over all hosts that have such a limit.
+    pub(super) takes: Option<f64>,
     /// 451 to the content.
     pub(super) defers: u32,
     /// Content is taken, and the reply is never sent.
@@ -64,6 +66,7 @@ impl Temper {
         puts_off: 0,
         blocks: 0,
         pauses: 0,
+        takes: None,
         defers: 0,
         forgets_reply: 0,
         connections_max: 100,
@@ -79,6 +82,27 @@ struct Hosts {
     peaks: Vec<usize>,
     /// Connections ever taken.
     taken: usize,
+    bucket: Bucket,
+}
+
+/// What may come within a limit: a second's worth at most at once.
+#[derive(Default)]
+struct Bucket {
+    left: f64,
+    at: Timestamp,
+    /// Messages that were taken, and refused.
+    counts: (u64, u64),
+}
+
+impl Bucket {
+    fn takes(&mut self, now: Timestamp, per_second: f64) -> bool {
+        let more = now.since(std::mem::replace(&mut self.at, now)).as_secs_f64() * per_second;
+        self.left = (self.left + more).min(per_second);
+        let takes = self.left >= 1.0;
+        self.left -= if takes { 1.0 } else { 0.0 };
+        *(if takes { &mut self.counts.0 } else { &mut self.counts.1 }) += 1;
+        takes
+    }
 }
 
 /// The network. Clones share it.
@@ -103,7 +127,13 @@ impl Network {
         connections_max: usize,
     ) -> Self {
         let open = vec![0; tempers.len()];
-        let hosts = Arc::new(Mutex::new(Hosts { peaks: open.clone(), tempers, open, taken: 0 }));
+        let hosts = Arc::new(Mutex::new(Hosts {
+            peaks: open.clone(),
+            tempers,
+            open,
+            taken: 0,
+            bucket: Bucket::default(),
+        }));
         Network { hosts, settings: Arc::new(settings), ledger, trace, clock, connections_max }
     }
 
@@ -117,6 +147,11 @@ impl Network {
     pub(super) fn connections(&self, host: usize) -> (usize, usize) {
         let hosts = self.hosts();
         (hosts.peaks[host], hosts.taken)
+    }
+
+    /// Messages that were taken and refused within the limit, since this was asked last.
+    pub(super) fn within_limit(&self) -> (u64, u64) {
+        std::mem::take(&mut self.hosts().bucket.counts)
     }
 
     fn hosts(&self) -> MutexGuard<'_, Hosts> {
@@ -265,6 +300,11 @@ impl Network {
         }
         if self.happens(temper.pauses) {
             return Some(Reply::new(451, EnhancedStatus::new(4, 7, 650), "too many complaints (S775)"));
+        }
+        if let Some(per_second) = temper.takes
+            && !self.hosts().bucket.takes(self.clock.now(), per_second)
+        {
+            return Some(Reply::new(451, EnhancedStatus::new(4, 7, 28), "mail comes too fast"));
         }
         if to.local().starts_with("gone") {
             return Some(Reply::new(550, EnhancedStatus::new(5, 1, 1), "no such user here"));

@@ -1,11 +1,13 @@
-//! How many messages a second a site takes: found out gently.
+//! How many messages a second a destination takes: found out gently.
 //!
-//! There is no limit but the configured one until the site sends a session away that has sent mail.
-//! Then the rate is somewhat less than what went through, and creeps on from there; the longer nothing is
+//! There is no limit but the configured one until the destination says that mail comes too fast, or sends a session away
+//! that has sent some. Then the rate is somewhat less than what went through, and creeps on from there; the longer nothing is
 //! refused, the faster.
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
@@ -29,10 +31,19 @@ const MEASURED_LEAST: Duration = Duration::from_secs(1);
 
 /// The rate of a path.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub struct Rate {
     cap: Option<f64>,
     learned: Option<Learned>,
     throughput: Throughput,
+}
+
+/// What is worth keeping of a rate that was found out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Messages that may go now.
+    pub per_second: f64,
+    /// What was too much.
+    pub refused_at: f64,
 }
 
 #[derive(Debug)]
@@ -46,29 +57,43 @@ struct Learned {
 
 impl Rate {
     /// `cap` is the configured limit, a second.
-    pub(super) fn new(cap: Option<f64>) -> Self {
+    pub fn new(cap: Option<f64>) -> Self {
         Rate { cap, learned: None, throughput: Throughput::default() }
     }
 
+    /// What was found out, to be kept.
+    pub fn found(&self) -> Option<Found> {
+        self.learned.as_ref().map(|it| Found { per_second: it.per_second, refused_at: it.refused_at })
+    }
+
+    /// Goes on from what was found out before a restart: from where it was, and slowly at first.
+    pub fn recall(&mut self, now: Timestamp, found: Found) {
+        let Found { per_second, refused_at } = found;
+        if per_second.is_finite() && refused_at.is_finite() {
+            let per_second = per_second.max(LEAST);
+            self.learned = Some(Learned { per_second, refused_at, cut: now, moved: now });
+        }
+    }
+
     /// Another configured limit, from now on.
-    pub(super) fn limit(&mut self, cap: Option<f64>) {
+    pub fn limit(&mut self, cap: Option<f64>) {
         self.cap = cap;
     }
 
     /// Messages a second that may go; `None` for as many as can.
-    pub(super) fn per_second(&self) -> Option<f64> {
+    pub fn per_second(&self) -> Option<f64> {
         let learned = self.learned.as_ref().map(|learned| learned.per_second);
         [self.cap, learned].into_iter().flatten().min_by(f64::total_cmp)
     }
 
     /// Whether the rate that counts was found out, not configured.
-    pub(super) fn is_learned(&self) -> bool {
+    pub fn is_learned(&self) -> bool {
         let learned = self.learned.as_ref().map(|learned| learned.per_second);
         learned.is_some() && self.per_second() == learned
     }
 
     /// The site sent a session away. `fetched` is how many copies sessions ever took.
-    pub(super) fn refused(&mut self, now: Timestamp, fetched: u64) {
+    pub fn refused(&mut self, now: Timestamp, fetched: u64) {
         if self.learned.as_ref().is_some_and(|learned| now.since(learned.cut) < REACTION) {
             return;
         }
@@ -80,12 +105,12 @@ impl Rate {
     }
 
     /// It was not the rate after all.
-    pub(super) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.learned = None;
     }
 
     /// Time passes; whether copies wait for their time: a rate that is not used says nothing about more.
-    pub(super) fn tick(&mut self, now: Timestamp, fetched: u64, is_wanted: bool) {
+    pub fn tick(&mut self, now: Timestamp, fetched: u64, is_wanted: bool) {
         self.throughput.note(now, fetched);
         let Some(learned) = &mut self.learned else { return };
         let since = now.since(learned.moved);
@@ -122,40 +147,6 @@ impl Throughput {
         let (since, before) = self.0.front().copied().unwrap_or((now, 0));
         let time = now.since(since).clamp(MEASURED_LEAST, 2 * MEASURED_OVER);
         fetched.saturating_sub(before) as f64 / time.as_secs_f64()
-    }
-}
-
-/// How many messages a site takes over one connection, where it sends sessions away that bring more.
-#[derive(Debug, Default)]
-pub(super) struct Stint {
-    /// What sessions had sent that were sent away, the last ones.
-    last: VecDeque<u32>,
-    learned: Option<u32>,
-}
-
-/// So many sessions sent away after the same number of messages are no chance.
-const ALIKE: usize = 4;
-
-impl Stint {
-    /// Messages that one connection may bring.
-    pub(super) fn messages_max(&self) -> Option<u32> {
-        self.learned
-    }
-
-    /// A session was sent away after so many messages; whether their number is the reason.
-    pub(super) fn sent_away_after(&mut self, messages: u32) -> bool {
-        if self.learned.is_some_and(|learned| messages < learned) {
-            (self.learned, self.last) = (None, VecDeque::new());
-        }
-        self.last.push_back(messages);
-        if self.last.len() > ALIKE {
-            self.last.pop_front();
-        }
-        let is_alike = self.last.len() == ALIKE && self.last.iter().all(|count| *count == messages);
-        if is_alike && messages > 0 {
-            self.learned = Some(messages);
-        }
-        self.learned.is_some()
     }
 }
 
@@ -225,15 +216,5 @@ mod tests {
         let soon = after(0..10);
         assert!(soon.is_some_and(|now| now < 1.5 * before), "{before} {soon:?}");
         assert_eq!(after(10..600), None);
-    }
-
-    #[test]
-    fn sessions_that_all_end_at_the_same_number_of_messages_show_a_limit_of_the_connection() {
-        let mut stint = Stint::default();
-        let told: Vec<bool> = [3, 10, 10, 10, 10, 10].map(|count| stint.sent_away_after(count)).into();
-        assert_eq!(told, [false, false, false, false, true, true]);
-        assert_eq!(stint.messages_max(), Some(10));
-        assert!(!stint.sent_away_after(4), "something else");
-        assert_eq!(stint.messages_max(), None);
     }
 }

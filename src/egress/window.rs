@@ -12,8 +12,9 @@ const GROWTH: usize = 2;
 /// After a refusal the window is one wider after this.
 const REOPENS_AFTER: Duration = Duration::from_secs(60);
 
+/// Connections that there may be at once.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
     max: usize,
     size: usize,
     /// When a connection was refused, or the window was last widened since.
@@ -22,41 +23,51 @@ pub(super) struct Window {
 
 impl Window {
     /// Begins with one connection.
-    pub(super) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Window { max, size: 1, refused: None }
     }
 
     /// So many at most from now on. A window that was as wide as it might be goes on growing.
-    pub(super) fn limit(&mut self, max: usize) {
+    pub fn limit(&mut self, max: usize) {
         let was_full = self.size >= self.max && self.refused.is_none();
         self.max = max;
         self.size = if was_full { (self.size + GROWTH).min(max) } else { self.size.min(max) };
     }
 
     /// How many connections there may be.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.size
     }
 
     /// Connections that may be open by configuration.
-    pub(super) fn max(&self) -> usize {
+    pub fn max(&self) -> usize {
         self.max
     }
 
     /// A session opened.
-    pub(super) fn opened(&mut self) {
+    pub fn opened(&mut self) {
         if self.refused.is_none() {
             self.size = (self.size + GROWTH).min(self.max);
         }
     }
 
     /// A connection was refused beside others that work: so many are what the site takes.
-    pub(super) fn refused_beyond(&mut self, now: Timestamp, working: usize) {
+    pub fn refused_beyond(&mut self, now: Timestamp, working: usize) {
         (self.size, self.refused) = (working.clamp(1, self.max), Some(now));
     }
 
+    /// What was found out, to be kept.
+    pub fn found(&self) -> Option<usize> {
+        self.refused.filter(|_| self.size < self.max).map(|_| self.size)
+    }
+
+    /// Goes on from what was found out before a restart.
+    pub fn recall(&mut self, now: Timestamp, found: usize) {
+        self.refused_beyond(now, found);
+    }
+
     /// Time passes.
-    pub(super) fn tick(&mut self, now: Timestamp) {
+    pub fn tick(&mut self, now: Timestamp) {
         if self.size < self.max && self.refused.is_some_and(|at| now.since(at) >= REOPENS_AFTER) {
             (self.size, self.refused) = (self.size + 1, Some(now));
         }
