@@ -24,7 +24,8 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly HERE
+readonly HERE NAME=latency
+declare -rA KNOBS=([--rate]=RATE [--seconds]=SECONDS_LONG)
 readonly P50_GOAL=3 P99_GOAL=6
 RATE=100
 SECONDS_LONG=60
@@ -34,39 +35,11 @@ WORK=
 DOMAINS=1
 FAILED=no
 
-die() {
-  printf 'latency: %s\n' "$*" >&2
-  exit 1
-}
-
 # shellcheck source-path=SCRIPTDIR
 source "$HERE/lib/clock.sh"
+source "$HERE/lib/small-run.sh"
 source "$HERE/lib/backlog-figures.sh"
 source "$HERE/lib/backlog-servers.sh"
-
-usage() { sed -n '3,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-
-parse_arguments() {
-  while (($#)); do
-    case $1 in
-      --help | -h) usage && exit 0 ;;
-      --rate) RATE=$2 ;;
-      --seconds) SECONDS_LONG=$2 ;;
-      --bin-dir) BIN_DIR=$2 ;;
-      --work-dir) WORK_BASE=$2 ;;
-      *)
-        printf 'latency: unknown argument %s (--help tells more)\n' "$1" >&2
-        exit 2
-        ;;
-    esac
-    shift 2
-  done
-}
-
-clean_up() {
-  servers_end
-  if [[ $WORK ]]; then rm -rf "$WORK"; fi
-}
 
 # percentile PER_CENT: of the numbers in standard input, sorted.
 percentile() {
@@ -74,25 +47,9 @@ percentile() {
     END { place = int((NR * per_cent + 99) / 100); printf "%.3f\n", all[place < 1 ? 1 : place] }'
 }
 
-# told NAME VALUE [GOAL]
-told() {
-  local judgement=
-  if (($# > 2)); then
-    if awk -v value="$2" -v goal="$3" 'BEGIN { exit !(value <= goal) }'; then
-      judgement=" PASS (goal: at most $3)"
-    else
-      judgement=" FAIL (goal: at most $3)" FAILED=yes
-    fi
-  fi
-  printf 'latency %s %s%s\n' "$1" "$2" "$judgement"
-}
-
 main() {
   local messages p50 p99 raw50 raw99
-  parse_arguments "$@"
-  trap clean_up EXIT
-  trap 'exit 1' INT TERM
-  WORK=$(mktemp -d "$WORK_BASE/barid-latency.XXXXXX")
+  begin "$@"
   messages=$((RATE * SECONDS_LONG))
   relay_prepare
   relay_start run

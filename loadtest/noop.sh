@@ -25,7 +25,8 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly HERE
+readonly HERE NAME=noop
+declare -rA KNOBS=([--rate]=RATE [--seconds]=SECONDS_LONG)
 readonly RATIO_GOAL=5
 readonly UNPACED=1000000
 RATE=$UNPACED
@@ -36,53 +37,12 @@ WORK=
 DOMAINS=1
 FAILED=no
 
-die() {
-  printf 'noop: %s\n' "$*" >&2
-  exit 1
-}
-
 # shellcheck source-path=SCRIPTDIR
 source "$HERE/lib/clock.sh"
+source "$HERE/lib/small-run.sh"
 source "$HERE/lib/backlog-figures.sh"
 source "$HERE/lib/backlog-servers.sh"
 source "$HERE/lib/signing.sh"
-
-usage() { sed -n '3,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-
-parse_arguments() {
-  while (($#)); do
-    case $1 in
-      --help | -h) usage && exit 0 ;;
-      --rate) RATE=$2 ;;
-      --seconds) SECONDS_LONG=$2 ;;
-      --bin-dir) BIN_DIR=$2 ;;
-      --work-dir) WORK_BASE=$2 ;;
-      *)
-        printf 'noop: unknown argument %s (--help tells more)\n' "$1" >&2
-        exit 2
-        ;;
-    esac
-    shift 2
-  done
-}
-
-clean_up() {
-  servers_end
-  if [[ $WORK ]]; then rm -rf "$WORK"; fi
-}
-
-# told NAME VALUE [GOAL]
-told() {
-  local judgement=
-  if (($# > 2)); then
-    if awk -v value="$2" -v goal="$3" 'BEGIN { exit !(value <= goal) }'; then
-      judgement=" PASS (goal: at most $3)"
-    else
-      judgement=" FAIL (goal: at most $3)" FAILED=yes
-    fi
-  fi
-  printf 'noop %s %s%s\n' "$1" "$2" "$judgement"
-}
 
 # load NAME MESSAGES
 load() {
@@ -100,10 +60,7 @@ figure() { jq -r ".$2" "$WORK/$1.json"; }
 
 main() {
   local messages
-  parse_arguments "$@"
-  trap clean_up EXIT
-  trap 'exit 1' INT TERM
-  WORK=$(mktemp -d "$WORK_BASE/barid-noop.XXXXXX")
+  begin "$@"
   relay_prepare
   printf '[limits]\nidle_commands = 1000000\n' >>"$WORK/barid.toml"
   barid_signs "$WORK"

@@ -25,7 +25,8 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-readonly HERE
+readonly HERE NAME=urgent
+declare -rA KNOBS=([--messages]=MESSAGES [--urgent]=URGENT)
 readonly SESSIONS=50 PER_CONNECTION=1000 MESSAGE_BYTES=1024 DOMAINS=1
 readonly BULK_SOURCE=127.0.0.8 URGENT_SOURCE=127.0.0.7
 readonly BEFORE_GOAL=40
@@ -35,39 +36,11 @@ BIN_DIR=$HERE/../target/release
 WORK_BASE=/var/tmp
 WORK=
 
-die() {
-  printf 'urgent: %s\n' "$*" >&2
-  exit 1
-}
-
 # shellcheck source-path=SCRIPTDIR
 source "$HERE/lib/clock.sh"
+source "$HERE/lib/small-run.sh"
 source "$HERE/lib/backlog-figures.sh"
 source "$HERE/lib/backlog-servers.sh"
-
-usage() { sed -n '3,/^$/{s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
-
-parse_arguments() {
-  while (($#)); do
-    case $1 in
-      --help | -h) usage && exit 0 ;;
-      --messages) MESSAGES=$2 ;;
-      --urgent) URGENT=$2 ;;
-      --bin-dir) BIN_DIR=$2 ;;
-      --work-dir) WORK_BASE=$2 ;;
-      *)
-        printf 'urgent: unknown argument %s (--help tells more)\n' "$1" >&2
-        exit 2
-        ;;
-    esac
-    shift 2
-  done
-}
-
-clean_up() {
-  servers_end
-  if [[ $WORK ]]; then rm -rf "$WORK"; fi
-}
 
 prepare() {
   relay_prepare
@@ -125,10 +98,7 @@ judge() {
 
 main() {
   local most longest judgement=PASS
-  parse_arguments "$@"
-  trap clean_up EXIT
-  trap 'exit 1' INT TERM
-  WORK=$(mktemp -d "$WORK_BASE/barid-urgent.XXXXXX")
+  begin "$@"
   prepare
   sink_start none "$UNUSED_PORT"
   relay_start fill

@@ -19,6 +19,8 @@
 //!   says that they are reports.
 #![allow(clippy::expect_used, reason = "a missing vector is a failed test")]
 
+mod meanings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
