@@ -11,6 +11,7 @@ CASES+=(
   "to-opensmtpd to_peer opensmtpd"
   "to-opensmtpd-refused to_peer_refused opensmtpd 5.0.0"
   "greylisting-postgrey greylisting_postgrey"
+  "blocked-by-postfix blocked_by_postfix"
 )
 
 # barid_and PEER [OPTION]...: the peer, set up with the options, and a Barid with a route to it; sets
@@ -52,6 +53,41 @@ to_peer() {
     py same "$COPY" "$CASE_DIR/$kind"
   done
   wait_for "an empty queue" metric_is barid_queued_messages 0
+}
+
+# Postfix has the relay's address on a blocklist: nothing bounces, all of it is held, and released when it is off the list.
+blocked_by_postfix() {
+  local kinds=(plain eight-bit dots large) kind reason
+  barid_and postfix \
+    "smtpd_client_restrictions = check_client_access inline:{ {127.0.0.1 = REJECT blocked using bl.interop.test} }"
+  for kind in "${kinds[@]}"; do
+    py make "$kind" "$CASE_DIR/$kind"
+    py send "$BARID_PORT" sender@sender.test "$CASE_DIR/$kind" "known@$PEER_DOMAIN"
+  done
+  wait_for "all of it held" metric_is barid_receivers_closed 1 'closure="block"'
+  wait_for "all of it held" all_held "${#kinds[@]}"
+  reason=$(queue_reasons)
+  expect "messages that bounced" "$(metric barid_bounced_recipients_total)" 0
+  sed -i '/^smtpd_client_restrictions/d' "$CASE_DIR/postfix/etc/main.cf"
+  postfix -c "$CASE_DIR/postfix/etc" reload || fail "Postfix does not reload"
+  "$BIN_DIR/barid" queue release --reason "$reason" --config "$CASE_DIR/barid.toml" || fail "nothing is released"
+  wait_for "the mail" mailbox_has known "${#kinds[@]}"
+  for kind in "${kinds[@]}"; do
+    copy_of "$kind"
+    py same "$COPY" "$CASE_DIR/$kind"
+  done
+  wait_for "an empty queue" metric_is barid_queued_messages 0
+}
+
+# queue_reasons: why messages are held, each reason once.
+queue_reasons() {
+  "$BIN_DIR/barid" queue ls --json --config "$CASE_DIR/barid.toml" | grep -o '"reason":"block:[^"]*"' |
+    sed 's/^"reason":"//; s/"$//' | sort -u
+}
+
+# all_held NUMBER: whether so many messages are held for a block.
+all_held() {
+  [[ $("$BIN_DIR/barid" queue ls --json --config "$CASE_DIR/barid.toml" | grep -c '"reason":"block:') == "$1" ]]
 }
 
 mailbox_has() { [[ $(compgen -G "$MAILBOXES/$1/new/*" | wc -l) == "$2" ]]; }

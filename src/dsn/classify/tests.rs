@@ -106,6 +106,14 @@ fn what_barid_brings_along_has_no_faults() {
 }
 
 #[test]
+fn the_documentations_example_has_no_faults() {
+    let text = include_str!("../../../docs/refusals.md");
+    let example = text.split_once("    [[provider]]\n").expect("has one").1.replace("\n    ", "\n");
+    let book = Book::parse(&format!("[[provider]]\n{}", example.trim_start())).expect("reads");
+    assert_eq!((book.receivers.len(), book.all_rules().count()), (1, 2));
+}
+
+#[test]
 fn a_book_of_ones_own_goes_before() {
     let own =
         BOOK.replace("id = \"big-rate\"", "id = \"own-rate\"").replace("'too (fast|much)'", "'slow down'");

@@ -154,6 +154,9 @@ pub(super) async fn park(deps: &Deps, domain: &Domain, receiver: &Receiver) -> R
         let mut batch = Batch::new();
         piece.leased.iter().for_each(|leased| queue::hold(&mut batch, &leased.queued, &reason, now));
         deps.store.commit_with(batch, Haste::Soon).await?;
+        for leased in &piece.leased {
+            tracing::info!(event = "held", reason, id = %leased.queued.envelope.id);
+        }
         parked += piece.leased.len();
     }
     if parked > 0 {
