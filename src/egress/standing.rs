@@ -201,6 +201,11 @@ impl Standings {
         self.receivers.get(receiver)?.closed.as_ref().filter(|closed| now < closed.until)
     }
 
+    /// What is known of a receiver that keeps us away, or did.
+    pub fn known(&self, receiver: &Receiver) -> Option<&Closed> {
+        self.receivers.get(receiver)?.closed.as_ref()
+    }
+
     /// Opens a way by an operator's word: what had closed it.
     pub fn open(&mut self, receiver: &Receiver) -> Option<Closed> {
         self.receivers.remove(receiver)?.closed

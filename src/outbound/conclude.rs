@@ -58,7 +58,7 @@ pub(super) async fn conclude(deps: &Deps, leased: Leased, tried: Tried<'_>) -> A
         return Advice::Onwards;
     }
     if let Some(remote) = tried.remote {
-        heeded.write(remote.receiver, &mut settlement.batch);
+        heeded.write(deps, remote.receiver, &mut settlement.batch);
     }
     let envelope = &leased.queued.envelope;
     let waited = (envelope.class, circumstances.now.since(envelope.arrived));

@@ -101,26 +101,25 @@ pub(super) struct Heeded {
     pub(super) advice: Advice,
     /// Whether mail is held for it.
     pub(super) is_blocked: bool,
-    /// What has changed, to be written down.
-    change: Option<Change>,
-}
-
-#[derive(Debug)]
-enum Change {
-    Closed(Closed),
-    Open(Closure),
+    /// Whether there is something to be written down.
+    is_news: bool,
 }
 
 impl Heeded {
     /// What a message on its own shows.
-    pub(super) const NOTHING: Heeded = Heeded { advice: Advice::Onwards, is_blocked: false, change: None };
+    pub(super) const NOTHING: Heeded = Heeded { advice: Advice::Onwards, is_blocked: false, is_news: false };
 
-    /// Writes down what has changed, with the result that showed it.
-    pub(super) fn write(&self, receiver: &Receiver, batch: &mut Batch) {
-        match &self.change {
-            Some(Change::Closed(closed)) => write(receiver, closed, batch),
-            Some(Change::Open(closure)) => destination(receiver, *closure).open(batch),
-            None => {}
+    /// Writes down what is known by now, with the result that showed it: another may have changed it since, and written
+    /// that down already.
+    pub(super) fn write(&self, deps: &Deps, receiver: &Receiver, batch: &mut Batch) {
+        if !self.is_news {
+            return;
+        }
+        match deps.standing.all().known(receiver) {
+            Some(closed) => write(receiver, closed, batch),
+            None => {
+                [Closure::Pause, Closure::Block].iter().for_each(|it| destination(receiver, *it).open(batch))
+            }
         }
     }
 }
@@ -149,16 +148,16 @@ pub(super) fn heed(
         Receiver::Site(_) => true,
     };
     let asked = of_way.iter().filter_map(|(verdict, judged)| asks(id, verdict, judged));
-    let change = match asked.max_by_key(|heard| heard.closure).filter(|_| is_its_word) {
-        Some(heard) => close(deps, receiver, &heard).map(Change::Closed),
+    let is_news = match asked.max_by_key(|heard| heard.closure).filter(|_| is_its_word) {
+        Some(heard) => close(deps, receiver, &heard),
         None if is_its_word && verdicts.iter().any(|verdict| verdict.severity() == Severity::Success) => {
-            welcomed(deps, receiver, now).map(Change::Open)
+            welcomed(deps, receiver, now)
         }
-        None => None,
+        None => false,
     };
     let closed = deps.standing.closed(now, receiver);
     let is_blocked = closed.is_some_and(|closed| closed.closure == Closure::Block);
-    Heeded { advice, is_blocked, change }
+    Heeded { advice, is_blocked, is_news }
 }
 
 /// The same, for what hosts said before they were told of any message.
@@ -167,7 +166,7 @@ pub(super) async fn heed_refusals(deps: &Deps, receiver: &Receiver, refusals: &[
     for (host, reply) in refusals {
         let verdict = Verdict { reply: reply.clone(), stage: Stage::Session };
         let judged = [deps.settings.now().classifier.judge(host, &verdict)];
-        heed(deps, (receiver, host), (None, &[verdict], &judged)).write(receiver, &mut batch);
+        heed(deps, (receiver, host), (None, &[verdict], &judged)).write(deps, receiver, &mut batch);
     }
     if !batch.is_empty()
         && let Err(error) = deps.store.submit(batch, Haste::Soon, Box::new(|_| {})).await
@@ -191,9 +190,12 @@ fn asks(id: Option<MessageId>, verdict: &Verdict, judged: &Judgement) -> Option<
     Some(Heard { closure, id, count: judged.firing.count, within: judged.firing.within, time, why })
 }
 
-fn close(deps: &Deps, receiver: &Receiver, heard: &Heard) -> Option<Closed> {
-    let probe = deps.settings.now().block_probe;
-    let closed = deps.standing.change(|all| all.heard(deps.clock.now(), receiver, heard, probe))?;
+/// Whether that closes the way, or closes it in another way.
+fn close(deps: &Deps, receiver: &Receiver, heard: &Heard) -> bool {
+    let (now, probe) = (deps.clock.now(), deps.settings.now().block_probe);
+    let Some(closed) = deps.standing.change(|all| all.heard(now, receiver, heard, probe)) else {
+        return false;
+    };
     let Closed { closure, until, times, why, .. } = &closed;
     meters::closed(receiver.provider(), closure.as_str());
     let until = until.as_secs();
@@ -202,17 +204,18 @@ fn close(deps: &Deps, receiver: &Receiver, heard: &Heard) -> Option<Closed> {
         Closure::Block => tracing::error!(event = "receiver_blocks", receiver = %receiver, until, times, why),
     }
     tell(deps);
-    Some(closed)
+    true
 }
 
-fn welcomed(deps: &Deps, receiver: &Receiver, now: Timestamp) -> Option<Closure> {
+/// Whether the way is open by that.
+fn welcomed(deps: &Deps, receiver: &Receiver, now: Timestamp) -> bool {
     if !deps.standing.is_anything.load(Ordering::Acquire) {
-        return None;
+        return false;
     }
-    let over = deps.standing.change(|all| all.welcomed(now, receiver))?;
+    let Some(over) = deps.standing.change(|all| all.welcomed(now, receiver)) else { return false };
     tracing::info!(event = "receiver_open", receiver = %receiver, closure = over.closure.as_str());
     tell(deps);
-    Some(over.closure)
+    true
 }
 
 /// Shows how many keep us away now.

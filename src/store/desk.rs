@@ -19,6 +19,8 @@ use crate::clock::Clock;
 const SOON: Duration = Duration::from_millis(50);
 /// A segment that could not be emptied is left alone for this long.
 const STUCK: Duration = Duration::from_secs(600);
+/// What is said of an index that is behind what it had.
+const LOST_ROWS: &str = "it lost rows that it had taken in";
 /// How long it rests before it tries again what must not be lost.
 pub(super) const RETRY: Duration = Duration::from_millis(200);
 /// The longest rest of a desk with nothing to do.
@@ -50,8 +52,8 @@ pub(super) enum Job {
 pub(super) enum Event {
     Flushed(FlushJob),
     FlushFailed(FlushJob, StoreError),
-    /// The index came back without rows that it had taken in.
-    IndexLost,
+    /// The index came back without rows that it had taken in, or does not come back.
+    IndexLost(Arc<str>),
     Checkpointed(Marker),
     CheckpointFailed(StoreError),
     Compacted(u32, Result<u64, StoreError>),
@@ -101,23 +103,25 @@ impl Job {
         match self {
             Job::Flush(job) => Some(match job.run(index) {
                 Ok(()) => Event::Flushed(job),
-                Err(error) => {
-                    let error = reopen(index).err().unwrap_or(error);
-                    match job.fits(index) {
-                        Ok(false) => Event::IndexLost,
+                Err(error) => match reopen(index).err().unwrap_or(error) {
+                    StoreError::Damaged(why) => Event::IndexLost(why),
+                    error => match job.fits(index) {
+                        Ok(false) => Event::IndexLost(LOST_ROWS.into()),
                         _ => Event::FlushFailed(job, error),
-                    }
-                }
+                    },
+                },
             }),
             Job::Checkpoint(marker) => Some(match index.checkpoint() {
                 Ok(()) => Event::Checkpointed(marker),
-                Err(error) => {
-                    let error = reopen(index).err().unwrap_or(error);
-                    match index.marker() {
-                        Ok(now) if now.as_ref().is_none_or(|now| now.seq < marker.seq) => Event::IndexLost,
+                Err(error) => match reopen(index).err().unwrap_or(error) {
+                    StoreError::Damaged(why) => Event::IndexLost(why),
+                    error => match index.marker() {
+                        Ok(now) if now.as_ref().is_none_or(|now| now.seq < marker.seq) => {
+                            Event::IndexLost(LOST_ROWS.into())
+                        }
                         _ => Event::CheckpointFailed(error),
-                    }
-                }
+                    },
+                },
             }),
             Job::Compact(_) => None,
         }
@@ -155,8 +159,8 @@ pub(super) struct Desk {
     /// Whether it failed for want of room.
     index_is_short: bool,
     busy: Busy,
-    /// Whether the index lost rows: only a new start can find them again, from the log.
-    index_lost: bool,
+    /// Why the index is lost, where it is, or rows in it are: only a new start finds them again, from the log.
+    index_lost: Option<Arc<str>>,
 }
 
 impl Desk {
@@ -175,7 +179,7 @@ impl Desk {
             index_ails: false,
             index_is_short: false,
             busy: Busy::default(),
-            index_lost: false,
+            index_lost: None,
         }
     }
 
@@ -351,9 +355,9 @@ impl Desk {
                 // it must not be lost: the same table again
                 self.refused = Some(job);
             }
-            Event::IndexLost => {
-                self.index_lost = true;
-                self.ailment.set(Some(&StoreError::Index("it lost rows that it had taken in".into())));
+            Event::IndexLost(why) => {
+                self.ailment.set(Some(&StoreError::Index(why.clone())));
+                self.index_lost = Some(why);
             }
             Event::Checkpointed(marker) => {
                 self.busy.checkpoint = false;
@@ -455,11 +459,11 @@ impl Desk {
     }
 
     fn check_index(&self) -> Result<(), StoreError> {
-        if self.index_lost {
+        match &self.index_lost {
             // no clean end: the marker that the index has must decide where the replay begins
-            return Err(StoreError::Index("it lost rows that it had taken in; start again".into()));
+            Some(why) => Err(StoreError::Index(format!("{why}; start again").into())),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

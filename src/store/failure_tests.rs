@@ -14,6 +14,8 @@ struct Moody {
     fails: Arc<AtomicBool>,
     /// Whether opening it anew takes it back to the beginning.
     forgets: Arc<AtomicBool>,
+    /// Whether it is too damaged to be opened anew.
+    is_damaged: Arc<AtomicBool>,
     /// A disk on which it finds room only where so few pieces of ballast are left.
     cramped: Arc<Mutex<Option<(LossyDisk, usize)>>>,
 }
@@ -61,6 +63,9 @@ impl Index for Moody {
     }
 
     fn reopen(&self) -> Result<(), StoreError> {
+        if self.is_damaged.load(Ordering::SeqCst) {
+            return Err(StoreError::damaged("as planned"));
+        }
         if self.forgets.load(Ordering::SeqCst) {
             self.index.forget();
         }
@@ -130,6 +135,25 @@ async fn an_index_that_lost_rows_ends_the_store_and_a_new_start_finds_them() {
     kept.extend(put_until(&store, 1000, Result::is_err).await);
     tokio::time::timeout(Duration::from_secs(20), store.ended()).await.expect("in time");
     index.fails.store(false, Ordering::SeqCst);
+    let again = self::store(log, index);
+    for number in kept {
+        let key = [&b"m"[..], &number.to_be_bytes()].concat();
+        assert!(again.reader().get(&key).expect("reads").is_some(), "row {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_damaged_ends_the_store_and_a_new_start_builds_it_anew() {
+    let (log, index) = (MemoryLog::new(), Moody::default());
+    let store = store(log.clone(), index.clone());
+    let mut kept = put_until(&store, 0, |_| index.marker().is_ok_and(|marker| marker.is_some())).await;
+    index.is_damaged.store(true, Ordering::SeqCst);
+    index.fails.store(true, Ordering::SeqCst);
+    kept.extend(put_until(&store, 1000, Result::is_err).await);
+    tokio::time::timeout(Duration::from_secs(20), store.ended()).await.expect("in time");
+    // what a start does that finds it so
+    index.fails.store(false, Ordering::SeqCst);
+    index.index.forget();
     let again = self::store(log, index);
     for number in kept {
         let key = [&b"m"[..], &number.to_be_bytes()].concat();

@@ -63,7 +63,7 @@ pub trait Index: Send + Sync {
     fn marker(&self) -> Result<Option<Marker>, StoreError>;
     /// Returns when everything taken in is on the disk.
     fn checkpoint(&self) -> Result<(), StoreError>;
-    /// Makes a failed index usable again, if that can be done.
+    /// Makes a failed index usable again, if that can be done; one that is damaged never is.
     fn reopen(&self) -> Result<(), StoreError>;
 }
 

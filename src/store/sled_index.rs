@@ -220,8 +220,14 @@ impl Index for SledIndex {
         let config =
             sled::Config::default().path(&self.dir).cache_capacity(self.cache_octets).flush_every_ms(None);
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened.unwrap_or_else(|_| Err(sled::Error::Unsupported("opening it panicked".into())))?;
-        *slot = Some(db);
+        let opened = opened.unwrap_or_else(|_| Err(sled::Error::Unsupported("opening it panicked".into())));
+        *slot = Some(opened.map_err(|error| match error {
+            // seen where the disk was full while it was opened before: it stays so, and is built anew from the log
+            sled::Error::Corruption { .. } => {
+                StoreError::damaged(format!("the index does not open: {error}"))
+            }
+            error => error.into(),
+        })?);
         Ok(())
     }
 }

@@ -117,8 +117,19 @@ def exhaust(stage):
     wait_until(is_refused, 30, "the log is full")
 
 
+def tended(stage, holds):
+    """The same, while a supervisor looks after the relay: an index that the full disk has spoilt is built anew at a start."""
+
+    def look():
+        stage.tend_relay()
+        return holds()
+
+    return look
+
+
 def refuse(stage, when):
     """Clients are told what is wrong, and so is who asks for health."""
+    stage.tend_relay()
     for size in (0, 100 << 10, 1 << 20):
         guest, greeting = client.greeted()
         stage.check(greeting.startswith("220"), f"{when} a client is told {greeting!r}")
@@ -133,7 +144,8 @@ def settle(stage, when):
     before = set(stage.arrived())
     events = len(stage.events("delivered"))
     try:
-        wait_until(lambda: len(set(stage.arrived()) - before) >= 50, 20, "50 messages are delivered")
+        arrived = lambda: len(set(stage.arrived()) - before) >= 50
+        wait_until(tended(stage, arrived), 20, "50 messages are delivered")
         wait_until(lambda: len(stage.events("delivered")) >= events + 50, 5, "50 results are known")
         queued = stage.metric("barid_queued_messages")
         wait_until(lambda: stage.metric("barid_queued_messages") < queued, 10, "results are kept")
@@ -147,6 +159,7 @@ def recover(stage):
 
     def is_taken():
         nonlocal reply
+        stage.tend_relay()
         guest, _ = client.greeted()
         reply = stage.submit(guest)
         guest.close()

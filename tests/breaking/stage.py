@@ -126,7 +126,7 @@ class Stage:
         self.relay = self.resolver = None
         self.children, self.ledgers, self.sinks = [], [], []
         self.figures, self.faults = collections.OrderedDict(), []
-        self.peak_mib, self.bounced = 0, 0
+        self.peak_mib, self.bounced, self.restarts = 0, 0, 0
         self.by_hand = 0  # messages accepted that are no load's, and bear no id
         self.machine(off_seconds=0, sync_seconds=0)
 
@@ -185,6 +185,14 @@ retry = ["1s"]
         if self.relay.is_over():
             raise Broken(f"the relay did not start: {self.relay.err.read_text()[-1000:]}")
         return time.monotonic() - started
+
+    def tend_relay(self):
+        """Does what a supervisor does: starts a relay again that ended because it could not go on."""
+        if self.relay.is_over():
+            self.restarts += 1
+            self.figures["restarts"] = self.restarts
+            self.check(self.relay.process.returncode == 1, f"the relay ended with {self.relay.process.returncode}")
+            self.start_relay()
 
     def note_relay(self):
         """Takes down what is gone when the relay ends."""
