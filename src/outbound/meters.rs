@@ -6,6 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::sync::Semaphore;
 
 use super::Deps;
+use crate::egress::Closure;
 use crate::mail::{Class, Severity, Verdict};
 use crate::observe::names;
 
@@ -91,6 +92,10 @@ impl Attempts {
 
 impl Default for Meters {
     fn default() -> Self {
+        for closure in [Closure::Pause, Closure::Block] {
+            // there from the start, so that the first one is seen as an increase
+            counter!(names::CLOSURES, "receiver" => OTHER, "closure" => closure.as_str()).increment(0);
+        }
         let connection = |outcome: &'static str| counter!(names::REMOTE_CONNECTIONS, "outcome" => outcome);
         let restarts = |actor: &'static str| counter!(names::RESTARTS, "actor" => actor);
         Meters {
