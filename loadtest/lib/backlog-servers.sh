@@ -40,6 +40,8 @@ sender_domains = ["*"]
 
 [dns]
 servers = ["$DNS_ADDRESS"]
+# its zones are not signed, and it starts after the relay
+dnssec = false
 
 [delivery]
 port = $MX_PORT
