@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Deps, governor};
 use crate::clock::Timestamp;
 use crate::queue::{Destination, Rest};
-use crate::store::{Batch, Haste, StoreError};
+use crate::store::{Batch, Haste, Key, Reader, StoreError};
 
 /// What nobody waits for is forgotten when it is this old.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -60,30 +60,30 @@ pub(super) async fn tidy(deps: &Deps) {
 async fn forget_old(deps: &Deps) -> Result<(), StoreError> {
     let now = deps.clock.now().as_millis();
     let before = Timestamp::from_millis(now.saturating_sub(DAY.as_millis() as u64));
+    piecewise(deps, move |reader, batch, after| {
+        Destination::forget_old(reader, batch, before, after, TIDIED_AT_ONCE)
+    })
+    .await
+}
+
+async fn forget_learned(deps: &Deps) -> Result<(), StoreError> {
+    let now = deps.clock.now();
+    piecewise(deps, move |reader, batch, after| {
+        governor::forget_old(reader, batch, now, after.as_ref(), TIDIED_AT_ONCE)
+    })
+    .await
+}
+
+/// Goes through rows in pieces, each behind the key that the one before gave, and commits what each wants changed.
+async fn piecewise(
+    deps: &Deps,
+    piece: impl Fn(&Reader, &mut Batch, Option<Key>) -> Result<Option<Key>, StoreError> + Copy + Send + 'static,
+) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let read = deps.store.read(move |reader| {
             let mut batch = Batch::new();
-            let last = Destination::forget_old(reader, &mut batch, before, after, TIDIED_AT_ONCE)?;
-            Ok((batch, last))
-        });
-        let (batch, last) = read.await?;
-        if !batch.is_empty() {
-            deps.store.commit_with(batch, Haste::Soon).await?;
-        }
-        match last {
-            Some(last) => after = Some(last),
-            None => return Ok(()),
-        }
-    }
-}
-
-async fn forget_learned(deps: &Deps) -> Result<(), StoreError> {
-    let (now, mut after) = (deps.clock.now(), None);
-    loop {
-        let read = deps.store.read(move |reader| {
-            let mut batch = Batch::new();
-            let last = governor::forget_old(reader, &mut batch, now, after.as_ref(), TIDIED_AT_ONCE)?;
+            let last = piece(reader, &mut batch, after)?;
             Ok((batch, last))
         });
         let (batch, last) = read.await?;

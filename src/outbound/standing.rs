@@ -44,12 +44,13 @@ impl Standing {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_anything(&self) -> bool {
+        self.is_anything.load(Ordering::Acquire)
+    }
+
     /// What keeps mail away from a receiver now.
     pub fn closed(&self, now: Timestamp, receiver: &Receiver) -> Option<Closed> {
-        if !self.is_anything.load(Ordering::Acquire) {
-            return None;
-        }
-        self.all().closed(now, receiver).cloned()
+        if self.is_anything() { self.all().closed(now, receiver).cloned() } else { None }
     }
 
     /// All that keep mail away now, and blocks of which it is not known whether they are over.
@@ -139,25 +140,32 @@ pub(super) fn heed(
     let of_way: Vec<_> = said.filter(|(_, judged)| judged.concern.is_of_way()).collect();
     let slows = of_way.iter().any(|(_, judged)| judged.remedy == Remedy::Slow);
     let advice = if slows { Advice::Slower } else { Advice::Onwards };
-    let now = deps.clock.now();
-    let is_its_word = match receiver {
-        // anybody may name a provider's hosts beside their own
+    let asked = of_way.iter().filter_map(|(verdict, judged)| asks(id, verdict, judged));
+    let asked = asked.max_by_key(|heard| heard.closure);
+    let is_taken = || verdicts.iter().any(|verdict| verdict.severity() == Severity::Success);
+    let is_news = match asked {
+        Some(heard) => speaks_for(deps, host, receiver) && close(deps, receiver, &heard),
+        // most messages are taken where nothing is known of anybody
+        None => {
+            deps.standing.is_anything()
+                && is_taken()
+                && speaks_for(deps, host, receiver)
+                && welcomed(deps, receiver)
+        }
+    };
+    let closed = deps.standing.closed(deps.clock.now(), receiver);
+    let is_blocked = closed.is_some_and(|closed| closed.closure == Closure::Block);
+    Heeded { advice, is_blocked, is_news }
+}
+
+/// Whether what a host says is its receiver's word: anybody may name a provider's hosts beside their own.
+fn speaks_for(deps: &Deps, host: &str, receiver: &Receiver) -> bool {
+    match receiver {
         Receiver::Provider(_) => {
             route::provider_of(&deps.settings.now().classifier, host).as_ref() == Some(receiver)
         }
         Receiver::Site(_) => true,
-    };
-    let asked = of_way.iter().filter_map(|(verdict, judged)| asks(id, verdict, judged));
-    let is_news = match asked.max_by_key(|heard| heard.closure).filter(|_| is_its_word) {
-        Some(heard) => close(deps, receiver, &heard),
-        None if is_its_word && verdicts.iter().any(|verdict| verdict.severity() == Severity::Success) => {
-            welcomed(deps, receiver, now)
-        }
-        None => false,
-    };
-    let closed = deps.standing.closed(now, receiver);
-    let is_blocked = closed.is_some_and(|closed| closed.closure == Closure::Block);
-    Heeded { advice, is_blocked, is_news }
+    }
 }
 
 /// The same, for what hosts said before they were told of any message.
@@ -208,10 +216,8 @@ fn close(deps: &Deps, receiver: &Receiver, heard: &Heard) -> bool {
 }
 
 /// Whether the way is open by that.
-fn welcomed(deps: &Deps, receiver: &Receiver, now: Timestamp) -> bool {
-    if !deps.standing.is_anything.load(Ordering::Acquire) {
-        return false;
-    }
+fn welcomed(deps: &Deps, receiver: &Receiver) -> bool {
+    let now = deps.clock.now();
     let Some(over) = deps.standing.change(|all| all.welcomed(now, receiver)) else { return false };
     tracing::info!(event = "receiver_open", receiver = %receiver, closure = over.closure.as_str());
     tell(deps);

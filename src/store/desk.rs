@@ -3,15 +3,15 @@
 //! Without threads, channels or waiting: [`super::threads`] hosts it on the machine, a test on a
 //! simulated one. Its host hands in requests and events, gives it a turn, and does the jobs it is given.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::AlarmSink;
+use super::ailment::Ailment;
 use super::batch::{Batch, Haste};
 use super::error::StoreError;
 use super::index::{Index, Marker};
-use super::meters::{self, Meters};
+use super::meters::Meters;
 use super::writer::{FlushJob, GROUP_GOAL_OCTETS, Writer};
 use crate::clock::Clock;
 
@@ -57,40 +57,6 @@ pub(super) enum Event {
     Checkpointed(Marker),
     CheckpointFailed(StoreError),
     Compacted(u32, Result<u64, StoreError>),
-}
-
-/// What is wrong with the store now; `None` where all is well.
-#[derive(Clone, Default)]
-pub(super) struct Ailment {
-    error: Arc<Mutex<Option<StoreError>>>,
-    /// Whether the log has no room for anything new.
-    is_full: Arc<AtomicBool>,
-}
-
-impl Ailment {
-    pub(super) fn get(&self) -> Option<StoreError> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set(&self, now: Option<&StoreError>) {
-        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |error: Option<&StoreError>| error.map(ToString::to_string);
-        if told(slot.as_ref()) != told(now) {
-            match now {
-                Some(error) => tracing::error!(event = "store_failing", error = %error),
-                None => tracing::info!(event = "store_recovered"),
-            }
-            // another error is no new beginning
-            if slot.is_some() != now.is_some() {
-                meters::failing(now.is_some());
-            }
-            *slot = now.cloned();
-        }
-    }
 }
 
 /// Makes an index usable again.
@@ -328,13 +294,13 @@ impl Desk {
         match error {
             Some(error) => {
                 let is_full = self.ailment.is_full() || matches!(error, StoreError::Full);
-                self.ailment.is_full.store(is_full, Ordering::Relaxed);
+                self.ailment.set_full(is_full);
                 self.ailment.set(Some(error));
             }
             // what came from the reserve does not show that there is room for more
             None if from_reserve => {}
             None => {
-                self.ailment.is_full.store(false, Ordering::Relaxed);
+                self.ailment.set_full(false);
                 if !self.index_ails {
                     self.ailment.set(None);
                 }

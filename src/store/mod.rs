@@ -17,6 +17,7 @@
 //! the log after a power cut, or when it is damaged. The log's oldest segment is freed when nothing
 //! lives in it; where little lives in much log, the rest is moved to the head first.
 
+mod ailment;
 mod alarm;
 mod ballast;
 mod batch;
@@ -71,6 +72,7 @@ pub use sled_index::SledIndex;
 pub use writer::WriterSettings;
 
 use crate::clock::Clock;
+use ailment::Ailment;
 use desk::{Desk, Submission};
 use threads::{READS_MAX, REQUESTS_MAX, Threads};
 use writer::Writer;
@@ -122,7 +124,7 @@ pub struct Store(Arc<Shared>);
 
 struct Shared {
     engine: Arc<dyn Engine>,
-    ailment: desk::Ailment,
+    ailment: Ailment,
     reader: Reader,
     ended: watch::Receiver<()>,
     /// Places for what somebody waits for, and for what already happened: neither crowds the other out.
@@ -217,7 +219,7 @@ impl Store {
         start: impl FnOnce(Desk, Reader, watch::Sender<()>) -> Result<Arc<dyn Engine>, StoreError>,
     ) -> Result<Self, StoreError> {
         let reader = Reader { view: writer.view(), index, log: writer.log().reader(), disk };
-        let ailment = desk::Ailment::default();
+        let ailment = Ailment::default();
         let desk = Desk::new(writer, clock, alarms, ailment.clone());
         let (alive, ended) = watch::channel(());
         let engine = start(desk, reader.clone(), alive)?;

@@ -38,44 +38,50 @@ in_mailbox() {
   expect "messages for $1" "${#MESSAGES[@]}" 1
 }
 
-# to_peer PEER [OPTION]...: messages of every kind reach a mailbox as they were.
-to_peer() {
-  local kinds=(plain eight-bit dots large) kind
-  barid_and "$@"
-  for kind in "${kinds[@]}"; do
+# Messages of every kind, and that they are in the mailbox of known as they were.
+readonly KINDS=(plain eight-bit dots large)
+
+send_kinds() {
+  local kind
+  for kind in "${KINDS[@]}"; do
     py make "$kind" "$CASE_DIR/$kind"
     py send "$BARID_PORT" sender@sender.test "$CASE_DIR/$kind" "known@$PEER_DOMAIN"
   done
-  wait_for "the deliveries" metric_is barid_delivered_recipients_total "${#kinds[@]}"
-  wait_for "the mail" mailbox_has known "${#kinds[@]}"
-  for kind in "${kinds[@]}"; do
+}
+
+same_kinds() {
+  local kind
+  for kind in "${KINDS[@]}"; do
     copy_of "$kind"
     py same "$COPY" "$CASE_DIR/$kind"
   done
+}
+
+# to_peer PEER [OPTION]...: messages of every kind reach a mailbox as they were.
+to_peer() {
+  barid_and "$@"
+  send_kinds
+  wait_for "the deliveries" metric_is barid_delivered_recipients_total "${#KINDS[@]}"
+  wait_for "the mail" mailbox_has known "${#KINDS[@]}"
+  same_kinds
   wait_for "an empty queue" metric_is barid_queued_messages 0
 }
 
 # Postfix has the relay's address on a blocklist: nothing bounces, all of it is held, and released when it is off the list.
 blocked_by_postfix() {
-  local kinds=(plain eight-bit dots large) kind reason
+  local reason
   barid_and postfix \
     "smtpd_client_restrictions = check_client_access inline:{ {127.0.0.1 = REJECT blocked using bl.interop.test} }"
-  for kind in "${kinds[@]}"; do
-    py make "$kind" "$CASE_DIR/$kind"
-    py send "$BARID_PORT" sender@sender.test "$CASE_DIR/$kind" "known@$PEER_DOMAIN"
-  done
+  send_kinds
   wait_for "all of it held" metric_is barid_receivers_closed 1 'closure="block"'
-  wait_for "all of it held" all_held "${#kinds[@]}"
+  wait_for "all of it held" all_held "${#KINDS[@]}"
   reason=$(queue_reasons)
   expect "messages that bounced" "$(metric barid_bounced_recipients_total)" 0
   sed -i '/^smtpd_client_restrictions/d' "$CASE_DIR/postfix/etc/main.cf"
   postfix -c "$CASE_DIR/postfix/etc" reload || fail "Postfix does not reload"
   "$BIN_DIR/barid" queue release --reason "$reason" --config "$CASE_DIR/barid.toml" || fail "nothing is released"
-  wait_for "the mail" mailbox_has known "${#kinds[@]}"
-  for kind in "${kinds[@]}"; do
-    copy_of "$kind"
-    py same "$COPY" "$CASE_DIR/$kind"
-  done
+  wait_for "the mail" mailbox_has known "${#KINDS[@]}"
+  same_kinds
   wait_for "an empty queue" metric_is barid_queued_messages 0
 }
 

@@ -84,12 +84,11 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Whether a mail host is one of its own.
-    pub fn has(&self, host: &str) -> bool {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+    /// Whether a mail host, in lower case and without a final dot, is one of its own.
+    pub(super) fn has(&self, host: &str) -> bool {
         self.mx.iter().any(|pattern| match pattern.strip_prefix('*') {
             Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == **pattern,
+            None => *host == **pattern,
         })
     }
 }

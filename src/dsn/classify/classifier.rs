@@ -42,7 +42,8 @@ impl Classifier {
 
     /// The receiver that a mail host belongs to.
     pub fn receiver(&self, host: &str) -> Option<&Receiver> {
-        self.0.receivers.iter().find(|receiver| receiver.has(host))
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        self.0.receivers.iter().find(|receiver| receiver.has(&host))
     }
 
     /// What a refusal means that a host said; nothing where it is none.

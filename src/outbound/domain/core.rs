@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::block::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::net::RouteError;
 use crate::outbound::look::DomainLook;
@@ -93,30 +94,6 @@ pub(super) enum Effect {
     MoveAlarm(Option<Block>),
     /// Asks the manager to be let go.
     Retire,
-}
-
-/// Why nothing goes now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) until: Timestamp,
-    pub(super) by: Blocker,
-}
-
-/// What is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blocker {
-    /// The path, which is down.
-    Path,
-    /// The receiver, which wants nothing for a while.
-    Receiver,
-    /// The name, which gave no route so often in a row.
-    Name { failures: u32 },
-    /// Others, who wait for the path's first session.
-    Crowd,
-    /// Ourselves, after a fault.
-    Fault,
-    /// An operator.
-    Order,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,22 +201,7 @@ impl Core {
             Event::Admitted(_) => self.doing = Doing::Nothing,
             Event::AlarmMoved => self.alarm_moved(),
             Event::Resettled { retry, is_limited, is_rerouted } => {
-                // even the same way may be another provider's now
-                (self.retry, self.is_limited, self.routed_at) = (retry, is_limited, None);
-                self.is_outdated = match self.doing {
-                    Doing::Resolving => true,
-                    Doing::Asking => is_rerouted,
-                    _ => false,
-                };
-                let is_of_way = |block: Block| {
-                    matches!(
-                        block.by,
-                        Blocker::Path | Blocker::Receiver | Blocker::Name { .. } | Blocker::Crowd
-                    )
-                };
-                if is_rerouted && self.block.is_some_and(is_of_way) {
-                    self.unblock();
-                }
+                self.resettled(retry, is_limited, is_rerouted);
             }
             Event::PathLost => {
                 (self.doing, self.routed_at, self.is_outdated) = (Doing::Nothing, None, false);
@@ -262,6 +224,19 @@ impl Core {
             Event::Tick { crowded } => return self.tick(now, crowded),
         }
         self.go_on(now)
+    }
+
+    /// Other settings hold; even the same way may be another provider's now.
+    fn resettled(&mut self, retry: RetrySchedule, is_limited: bool, is_rerouted: bool) {
+        (self.retry, self.is_limited, self.routed_at) = (retry, is_limited, None);
+        self.is_outdated = match self.doing {
+            Doing::Resolving => true,
+            Doing::Asking => is_rerouted,
+            _ => false,
+        };
+        if is_rerouted && self.block.is_some_and(|block| block.by.is_of_way()) {
+            self.unblock();
+        }
     }
 
     /// There is no way to it now, so often in a row.
@@ -295,16 +270,8 @@ impl Core {
             Doing::Parking => "holding what is due",
             Doing::MovingAlarm => "setting its alarm",
         };
-        let reason = |by: Blocker| match by {
-            Blocker::Path => "the destination is down",
-            Blocker::Receiver => "the receiver wants nothing for a while",
-            Blocker::Name { .. } => "the DNS gives no way to it",
-            Blocker::Crowd => "it is not known yet whether the destination is up",
-            Blocker::Fault => "a fault of our own",
-            Blocker::Order => "an operator stopped it",
-        };
         let blocked = self.block.filter(|block| block.until > now);
-        let blocked = blocked.map(|block| (block.until, reason(block.by)));
+        let blocked = blocked.map(|block| (block.until, block.by.reason()));
         DomainLook { doing, blocked }
     }
 
@@ -321,8 +288,7 @@ impl Core {
     }
 
     fn alarm_moved(&mut self) {
-        let is_silent = |block: Block| matches!(block.by, Blocker::Path | Blocker::Receiver | Blocker::Order);
-        self.is_silent = self.block.is_some_and(is_silent);
+        self.is_silent = self.block.is_some_and(|block| block.by.silences_alarm());
         // on the way out, whether there is mail after all is asked at the end
         if self.doing == Doing::MovingAlarm {
             self.doing = Doing::Nothing;

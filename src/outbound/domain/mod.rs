@@ -1,6 +1,7 @@
 //! The domain: one with mail that is due. Finds its way, asks its path for credits, reads rows.
 
 mod actor;
+mod block;
 mod core;
 mod guard;
 mod messages;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Block, Blocker};
+use super::block::{Block, Blocker};
 use crate::clock::Timestamp;
 use crate::egress::{Closure, Receiver};
 use crate::mail::{Domain, Verdict};

@@ -66,8 +66,6 @@ pub(in crate::outbound) struct Path {
     is_released: bool,
     /// The window that it has added to the gauge.
     gauged: usize,
-    /// Until when the receiver was known to keep us away when that was looked at last.
-    shut_until: Option<Timestamp>,
 }
 
 impl Path {
@@ -94,7 +92,6 @@ impl Path {
                 is_released: false,
                 settings,
                 gauged: 0,
-                shut_until: None,
                 deps,
             }
         })
@@ -116,10 +113,10 @@ impl Path {
     }
 
     /// Whether the receiver keeps us away by now, or does not any more.
-    fn heed_standing(&mut self) -> Option<Event> {
-        let until = self.deps.standing.closed(self.deps.clock.now(), &self.route.receiver);
-        let until = until.map(|closed| closed.until);
-        (std::mem::replace(&mut self.shut_until, until) != until).then_some(Event::Shut(until))
+    fn heed_standing(&self) -> Option<Event> {
+        let closed = self.deps.standing.closed(self.deps.clock.now(), &self.route.receiver);
+        let until = closed.map(|closed| closed.until);
+        (self.core.shut_until() != until).then_some(Event::Shut(until))
     }
 
     fn lane_state(&self) -> LaneState {

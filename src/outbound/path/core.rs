@@ -272,6 +272,11 @@ impl Core {
         if self.rests_until().is_some() { 0 } else { self.window.size() }
     }
 
+    /// Until when it is known that the receiver keeps us away.
+    pub(super) fn shut_until(&self) -> Option<Timestamp> {
+        self.shut_until
+    }
+
     /// Until when nothing goes, for whichever reason.
     fn rests_until(&self) -> Option<Timestamp> {
         self.down_until.max(self.shut_until)
@@ -357,9 +362,6 @@ impl Core {
     fn tick(&mut self, now: Timestamp, lane: LaneState, crowded: bool, effects: &mut Vec<Effect>) {
         if self.down_until.is_some_and(|until| now >= until) {
             self.down_until = None;
-        }
-        if self.shut_until.is_some_and(|until| now >= until) {
-            self.shut_until = None;
         }
         self.window.tick(now);
         let is_wanted = lane.pacing > 0 || (lane.ready > 0 && !lane.slot_in.is_zero());
